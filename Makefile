@@ -1,0 +1,35 @@
+# What a user or a developer types. Everything needed is installed into .venv by `make` itself.
+
+PYTHON ?= python3.11
+BIN := .venv/bin
+TEST_THREADS := OMP_NUM_THREADS=1 MKL_NUM_THREADS=1 TOKENIZERS_PARALLELISM=false HF_HUB_OFFLINE=1
+
+.PHONY: demo test check test-slow bench lint clean
+
+demo: .venv/installed  ## Train the embedded Countdown policy, compare it with itself before, write the report
+	$(BIN)/gradus train countdown_nano
+
+test: .venv/installed  ## The fast tests, offline
+	$(TEST_THREADS) $(BIN)/python -m pytest -m "not slow" -n 2
+
+check: lint test  ## What CI runs
+
+lint: .venv/installed
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/pyright
+
+test-slow: .venv/installed  ## The slow tests: kills at random instants, large corpora
+	$(TEST_THREADS) $(BIN)/python -m pytest -m slow
+
+bench: .venv/installed  ## Side by side with TRL; takes some minutes on a quiet machine
+	$(BIN)/python benchmarks/grpo_step.py --threads 2 --steps 5
+
+.venv/installed: pyproject.toml constraints.txt
+	$(PYTHON) -m venv .venv || python3 -m venv .venv
+	$(BIN)/pip install --quiet --upgrade pip -c constraints.txt
+	$(BIN)/pip install --quiet --editable ".[dev]" -c constraints.txt
+	touch $@
+
+clean:
+	rm -rf .venv .pytest_cache .ruff_cache build *.egg-info

@@ -1,0 +1,78 @@
+"""`gradus report` and `gradus rollouts`: reading what a run left."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+import typer
+
+Order = Literal["reward", "length", "step"]
+Format = Literal["text", "jsonl", "csv", "parquet"]
+
+
+def report(
+    run: Annotated[Path, typer.Argument(metavar="RUN", help="Folder of a run.")],
+    out: Annotated[Path | None, typer.Option("--out", help="Folder; default: the run's.")] = None,
+    max_rollouts: Annotated[int, typer.Option("--max-rollouts", min=0, help="Completions in the page at most.")] = 2000,
+) -> None:
+    """Write report.html, report.json and the pictures of a run."""
+    from gradus import console
+    from gradus.report import write_report
+
+    path = write_report(run, out, max_rollouts=max_rollouts)
+    console.answer({"report": str(path)}, str(path))
+
+
+def rollouts(
+    run: Annotated[Path, typer.Argument(metavar="RUN", help="Folder of a run.")],
+    step: Annotated[str | None, typer.Option("--step", metavar="A[:B]", help="A step, or a range.")] = None,
+    domain: Annotated[str | None, typer.Option("--domain", help="Only this domain.")] = None,
+    bucket: Annotated[str | None, typer.Option("--bucket", help="Only this difficulty bucket.")] = None,
+    correct: Annotated[bool | None, typer.Option("--right/--wrong", help="Only right, or only wrong ones.")] = None,
+    status: Annotated[str | None, typer.Option("--status", help="Only this outcome of scoring.")] = None,
+    reward: Annotated[str | None, typer.Option("--reward", metavar="LO:HI", help="Range of the reward.")] = None,
+    grep: Annotated[str | None, typer.Option("--grep", metavar="TEXT", help="Completions that contain TEXT.")] = None,
+    sort: Annotated[Order, typer.Option("--sort", help="Highest reward, longest, or earliest first.")] = "step",
+    limit: Annotated[int, typer.Option("--limit", min=1, help="At most so many.")] = 20,
+    format: Annotated[Format, typer.Option("--format", help="Output.")] = "text",
+    out: Annotated[Path | None, typer.Option("--out", help="Write to this file; parquet needs one.")] = None,
+) -> None:
+    """Show recorded completions beside their rewards."""
+    from gradus import console
+    from gradus.report import rollouts as recorded
+    from gradus.rundir import RunDirectory
+
+    keep = recorded.Filter(
+        steps=recorded.span(step) if step else None,
+        rewards=recorded.bounds(reward) if reward else None,
+        domain=domain,
+        bucket=bucket,
+        is_correct=correct,
+        status=status,
+        text=grep,
+    )
+    found = recorded.read(RunDirectory.open(run).path, keep, sort)
+    if found.num_torn:
+        console.warn(f"{found.num_torn} lines could not be read and were left out")
+    shown = found.rows[:limit]
+    facts = {"matched": len(found.rows), "shown": len(shown), "torn_lines": found.num_torn}
+    if out is not None:
+        _write_rollouts(shown, format, out)
+        return console.answer(facts | {"out": str(out)}, f"{len(shown)} of {len(found.rows)} completions in {out}")
+    if format == "parquet":
+        raise ValueError("--format parquet is no text; name a file with --out FILE.parquet")
+    console.answer(facts | {"rollouts": shown}, recorded.show(shown, format))
+    console.info(f"{len(shown)} of {len(found.rows)} completions")
+    return None
+
+
+def _write_rollouts(rows: list[dict[str, Any]], format: Format, path: Path) -> None:
+    from gradus import durable
+    from gradus.data import parquet
+    from gradus.report.rollouts import show
+
+    if path.exists():
+        raise ValueError(f"{path} exists already; give another --out, or remove it")
+    data = parquet.encode(rows, as_text=("parts",)) if format == "parquet" else show(rows, format).encode() + b"\n"
+    durable.write_bytes(path, data)

@@ -1,0 +1,124 @@
+"""`gradus tasks` and `gradus prepare`: what can be asked, whether it is sound, and its problems as files."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from dataclasses import asdict
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Literal
+
+import typer
+
+from gradus.cli.arguments import Split, names_and_overrides
+from gradus.exits import Code
+
+if TYPE_CHECKING:
+    from gradus.tasks.check import CheckReport
+
+app = typer.Typer(help="What can be asked: list the tasks, check one.")
+
+
+@app.command("list")
+def list_tasks() -> None:
+    """List the tasks."""
+    from gradus import console
+    from gradus.tasks.base import TASKS, load_task
+
+    facts, rows = [], [("task", "scorer", "splits", "reward", "needs")]
+    for name in TASKS:
+        task = load_task(name)
+        (low, high), needs = task.reward_range, list(task.needs)
+        rows.append((name, task.scorer_class, " ".join(task.splits), f"{low:g} to {high:g}", " ".join(needs)))
+        scorer = {"name": name, "scorer_class": task.scorer_class, "splits": list(task.splits)}
+        facts.append(scorer | {"reward_range": [low, high], "needs": needs})
+    console.answer({"tasks": facts}, console.table(rows))
+
+
+@app.command()
+def check(
+    arguments: Annotated[
+        list[str] | None, typer.Argument(metavar="[TASK]... [KEY=VALUE]...", help="Default: all.")
+    ] = None,
+    path: Annotated[Path | None, typer.Option("--path", help="A Python file of yours that registers a task.")] = None,
+    data: Annotated[Path | None, typer.Option("--data", help="The tasks' source: a file or folder.")] = None,
+    num: Annotated[int, typer.Option("--num", min=1, help="Problems to try.")] = 200,
+) -> int:
+    """Test tasks and their rewards: right answers, wrong ones, hostile ones. Exit 3 if one fails."""
+    from gradus import console
+    from gradus.recipe import resolve
+    from gradus.tasks.base import TASKS, load_task
+    from gradus.tasks.check import check_task
+
+    names, overrides = names_and_overrides(arguments or [])
+    names += _registered_by(path) if path else []
+    names = names or list(TASKS)
+    if data is not None:
+        overrides.append(f"source={json.dumps(str(data))}")
+    chosen = resolve([], [*(f"tasks.{name}={{}}" for name in names), *_prefixed(overrides, names)]).config.tasks
+    reports = [check_task(load_task(name, **options), num) for name, options in chosen.items()]
+    facts = [{**asdict(one), "ok": one.ok} for one in reports]
+    console.answer({"checks": facts}, "\n\n".join(map(_check_text, reports)))
+    return Code.DONE if all(one.ok for one in reports) else Code.ANSWER_IS_NO
+
+
+def _registered_by(path: Path) -> list[str]:
+    """Runs a Python file of the user's and returns the tasks that are new since."""
+    import runpy
+
+    from gradus.tasks.base import TASKS
+
+    before = set(TASKS)
+    runpy.run_path(str(path))
+    found = [name for name in TASKS if name not in before]
+    if not found:
+        raise ValueError(f'{path} registers no task; add TASKS.add("name", YourTask) at its end')
+    return found
+
+
+def _prefixed(overrides: Sequence[str], names: Sequence[str]) -> list[str]:
+    """Task options as keys of the config tree; ``max_numbers=3`` means that option of every task named."""
+    whole = [one for one in overrides if one.startswith("tasks.")]
+    return whole + [f"tasks.{name}.{one}" for one in overrides if not one.startswith("tasks.") for name in names]
+
+
+def _check_text(report: CheckReport) -> str:
+    from gradus import console
+
+    marks = {True: "ok", False: "WRONG"}
+    body = [(marks[row.ok], row.name, row.expected, row.actual) for row in report.rows]
+    times = f"{report.mean_ms:.3f} ms per score, {report.max_hostile_ms:.1f} ms at most for a hostile text"
+    head = f"{report.task}: {report.num_problems} problems, {times}"
+    return f"{head}\n{console.table([('', 'check', 'expected', 'actual'), *body])}"
+
+
+def prepare(
+    arguments: Annotated[list[str], typer.Argument(metavar="TASK [KEY=VALUE]...", help="A task and its options.")],
+    out: Annotated[Path | None, typer.Option("--out", help="Folder; default: data/TASK.")] = None,
+    split: Annotated[Split | None, typer.Option("--split", help="Only this split.")] = None,
+    limit: Annotated[int | None, typer.Option("--limit", min=1, help="Problems per split at most.")] = None,
+    format: Annotated[Literal["jsonl", "parquet"], typer.Option("--format", help="File format.")] = "jsonl",
+    layout: Annotated[Literal["gradus", "verl"], typer.Option("--layout", help="Columns.")] = "gradus",
+    yes: Annotated[bool, typer.Option("--yes", help="Overwrite what is in the folder.")] = False,
+) -> None:
+    """Write a task's problems to files: valid, unique, without overlap of train and test."""
+    from gradus import console
+    from gradus.data.prepare import prepare as write
+    from gradus.recipe import resolve
+    from gradus.types import SPLITS
+
+    names, overrides = names_and_overrides(arguments)
+    if len(names) != 1:
+        raise ValueError(f"prepare takes one task, not {len(names)}; see `gradus tasks list`")
+    options = resolve([], [f"tasks.{names[0]}={{}}", *_prefixed(overrides, names)]).config.tasks[names[0]]
+    folder = out or Path("data") / names[0]
+    splits = SPLITS if split is None else (split,)
+    manifest = write(
+        names[0], options, folder, splits=splits, limit=limit, format=format, layout=layout, is_overwriting=yes
+    )
+    rows = [("split", "rows", "left out", "file")]
+    for name, part in manifest["splits"].items():
+        dropped = ", ".join(f"{count} {why}" for why, count in part["dropped"].items())
+        rows.append((name, str(part["rows"]), dropped or "none", str(folder / part["file"])))
+    text = f"{console.table(rows)}\nfingerprint {manifest['fingerprint']}"
+    console.answer({"out": str(folder), **manifest}, text)

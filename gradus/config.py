@@ -1,0 +1,280 @@
+"""The whole config tree of a run, on two screens: frozen pydantic models, no torch, nothing filled in at run time.
+
+Every leaf has a documentation string, a unit and a range. Reading of files and overrides: `recipe.py`.
+A leaf marked ``MUTABLE`` may differ when a run is resumed; all others are part of the run's identity.
+"""
+
+from __future__ import annotations
+
+import itertools
+from typing import Annotated, Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, model_validator
+
+MUTABLE: dict[str, Any] = {"resume": "mutable"}
+"""May change on resume without consequence for the numbers."""
+INEXACT: dict[str, Any] = {"resume": "inexact"}
+"""May change on resume, but the bits of an unbroken run are no longer promised."""
+
+PositiveInt = Annotated[int, Field(ge=1)]
+Share = Annotated[float, Field(ge=0, le=1)]
+NonNegative = Annotated[float, Field(ge=0)]
+
+
+class Section(BaseModel):
+    """Base of every node: frozen, typed, unknown keys refused, attribute docstrings are the documentation."""
+
+    model_config = ConfigDict(
+        frozen=True, extra="forbid", allow_inf_nan=False, use_attribute_docstrings=True, strict=False
+    )
+
+
+class LoraConfig(Section):
+    """Low-rank adapters (arXiv 2106.09685); the base weights stay frozen and are the reference policy."""
+
+    rank: PositiveInt = 16
+    """Rank of each update matrix."""
+    alpha: Annotated[float, Field(gt=0)] = 32.0
+    """Scale; the update is multiplied by alpha / rank."""
+    targets: Literal["all-linear"] | tuple[str, ...] = "all-linear"
+    """Module names to adapt, or all linear layers but the output head."""
+    dropout: Share = 0.0
+    """Dropout on the adapter's input while training. Sampling never uses it."""
+
+
+class ModelConfig(Section):
+    """Which policy."""
+
+    path: str = "nano/countdown"
+    """Embedded policy (``nano/...``), local folder in Hugging Face layout, Hub id, or ``RUN@step``."""
+    revision: str | None = None
+    """Commit or tag of a Hub id."""
+    init: Literal["pretrained", "random"] = "pretrained"
+    """``random``: use only the folder's config and tokenizer, and draw the weights from ``seed``."""
+    dtype: Literal["auto", "float32", "bfloat16"] = "auto"
+    """Weights and activations; ``auto``: bfloat16 on CUDA, float32 elsewhere."""
+    device: Literal["auto", "cuda", "mps", "cpu"] = Field(default="auto", json_schema_extra=INEXACT)
+    """``auto``: cuda, then mps, then cpu."""
+    lora: LoraConfig | None = None
+    """Adapters; null trains all weights."""
+
+
+class CurriculumConfig(Section):
+    """Which problems, in which order."""
+
+    problems_per_step: PositiveInt = 16
+    """Problems sampled per batch of rollouts."""
+    num_problems: PositiveInt | None = None
+    """Use only the first so many training problems of each task; null: all."""
+    balance_domains: bool | Literal["carry"] = False
+    """``true``: as many problems of each domain in every step; ``carry``: on average, where they do not divide."""
+    buckets: Literal["percentile", "rank"] = "percentile"
+    """Cut easy, medium and hard per domain at percentiles of the difficulty, or by rank, so that none is empty."""
+    quantiles: tuple[Share, Share] = (0.4, 0.8)
+    """Where they are cut."""
+    stages: tuple[tuple[Share, NonNegative, NonNegative, NonNegative], ...] | None = None
+    """Phases (until, easy, medium, hard): bucket weights up to a fraction of ``num_steps``; null: no schedule."""
+    draw: Literal["quota", "random", "with_replacement"] = "quota"
+    """How buckets get their places: in exact proportion, at random, or at random with repeated problems."""
+    adaptive: Literal["off", "variance", "gate"] = "off"
+    """Let success rates change the weights (``variance``), or hold a domain in a phase (``gate``)."""
+    cooldown_steps: Annotated[int, Field(ge=0)] = 0
+    """Steps for which a problem whose last group had equal rewards rests."""
+
+    @model_validator(mode="after")
+    def _fits_together(self) -> CurriculumConfig:
+        if not self.quantiles[0] < self.quantiles[1]:
+            raise ValueError(f"quantiles={self.quantiles} must increase, for example (0.4, 0.8)")
+        if self.adaptive != "off" and self.stages is None:
+            raise ValueError(f"adaptive={self.adaptive} changes the weights of stages; give stages or set adaptive=off")
+        for number, (_, *weights) in enumerate(self.stages or (), start=1):
+            if not any(weights):
+                raise ValueError(f"stage {number} has only zero weights; give easy, medium or hard a weight")
+        bounds = [stage[0] for stage in self.stages or ()]
+        if any(later <= earlier for earlier, later in itertools.pairwise(bounds)):
+            raise ValueError(f"stages end at {bounds}, which does not increase; order them by their first number")
+        if self.stages is not None and (not bounds or bounds[0] <= 0 or bounds[-1] < 1):
+            raise ValueError(f"stages end at {bounds}; they must begin above 0 and reach 1, the end of the run")
+        return self
+
+
+class SamplingConfig(Section):
+    """How training completions are drawn. There is no top_p or top_k: the recorded log-probabilities would not be
+    those of the sampled distribution."""
+
+    group_size: Annotated[int, Field(ge=2)] = 8
+    """Completions per problem; the advantage of one is measured against the others."""
+    temperature: Annotated[float, Field(gt=0, le=10)] = 1.0
+    """Divides the logits; the loss uses the same temperature."""
+    max_tokens: PositiveInt = 512
+    """Limit of a completion (tokens)."""
+    max_prompt_tokens: PositiveInt | None = None
+    """Problems with a longer prompt are left out and counted; null: no limit."""
+    max_redraws: Annotated[int, Field(ge=0)] = 4
+    """Presets that drop flat groups draw again at most so many times per step; what is missing then is counted."""
+
+
+class EngineConfig(Section):
+    """What samples."""
+
+    name: Literal["local", "scripted"] = "local"
+    """``local``: own sampler in this process. ``scripted``: the task's oracle with an error rate, for dry runs."""
+    batch_size: PositiveInt = Field(default=128, json_schema_extra=INEXACT)
+    """Completions decoded at the same time; the rest waits in a queue."""
+    error_rate: Share = 0.5
+    """Share of wrong completions of the ``scripted`` engine."""
+
+
+class AlgorithmConfig(Section):
+    """A preset by name, and what differs from it (null: the preset's value)."""
+
+    name: Literal["grpo", "dr_grpo", "dapo", "gspo", "cispo", "rloo", "reinforce"] = "grpo"
+    """Row of the table in ``algo/presets.py``."""
+    advantage: Literal["standardize", "center", "leave_one_out", "none"] | None = None
+    """How rewards of a group become advantages."""
+    ratio_level: Literal["token", "sequence", "detached", "capped"] | None = None
+    """Granularity of the importance ratio."""
+    clip_low: Annotated[float, Field(gt=0)] | None = None
+    """Distance of the lower clip bound from 1."""
+    clip_high: Annotated[float, Field(gt=0)] | None = None
+    """Distance of the upper clip bound from 1."""
+    aggregate: Literal["sequence", "token", "fixed"] | None = None
+    """Token weights: 1/(len·N), 1/Σlen, or 1/(max_tokens·N)."""
+    kl_coef: Annotated[float, Field(ge=0)] | None = None
+    """Weight of the k3 estimate of KL(policy || reference)."""
+    entropy_coef: Annotated[float, Field(ge=0)] | None = None
+    """Weight of the entropy bonus."""
+    keep_flat_groups: bool | None = None
+    """Whether groups without reward spread stay in the batch."""
+
+
+class OptimizerConfig(Section):
+    """AdamW and the size of its steps."""
+
+    learning_rate: Annotated[float, Field(gt=0, le=1)] = 1e-6
+    """Peak learning rate."""
+    schedule: Literal["constant", "linear", "cosine"] = "constant"
+    """After warm-up; linear and cosine would reach 0 at the step after ``num_steps``."""
+    warmup_steps: Annotated[int, Field(ge=0)] = 0
+    """Steps of linear warm-up from 0."""
+    weight_decay: Annotated[float, Field(ge=0)] = 0.0
+    """Decoupled; not applied to biases and norms."""
+    beta2: Annotated[float, Field(gt=0, lt=1)] = 0.999
+    """Decay of the second moment; beta1 is 0.9."""
+    max_grad_norm: Annotated[float, Field(gt=0)] = 1.0
+    """Gradient clipping by global norm."""
+    microbatch_tokens: PositiveInt = Field(default=8192, json_schema_extra=INEXACT)
+    """Tokens per forward and backward pass, padding included. Never changes the gradient beyond rounding."""
+    microbatch_size: PositiveInt | None = Field(default=None, json_schema_extra=INEXACT)
+    """Completions per forward and backward pass at most; null: tokens alone decide."""
+    updates_per_batch: PositiveInt = 1
+    """Optimizer steps that one batch of rollouts is cut into."""
+    passes_per_batch: PositiveInt = 1
+    """Times that one batch of rollouts is gone through."""
+    on_nonfinite: Literal["skip", "rollback", "stop"] = Field(default="skip", json_schema_extra=INEXACT)
+    """What a non-finite loss or gradient does."""
+
+
+class SftConfig(Section):
+    """Supervised warm-up on the task's oracle answers (`gradus sft`)."""
+
+    batch_size: PositiveInt = 128
+    """Sequences per optimizer step."""
+
+
+class ScoringConfig(Section):
+    """Judging of completions."""
+
+    stop_error_frac: Share = Field(default=0.2, json_schema_extra=MUTABLE)
+    """Mean share of failed scorings over 5 steps that stops the run (exit 7)."""
+
+
+class EvaluationConfig(Section):
+    """Held-out evaluation during training and by `gradus evaluate`."""
+
+    split: Literal["train", "validation", "test"] = "validation"
+    """Problems it runs on; the test split is for one report."""
+    every_steps: PositiveInt | None = Field(default=None, json_schema_extra=MUTABLE)
+    """Optimizer steps between evaluations; null: only the base model and the last step."""
+    num_problems: PositiveInt = 200
+    """Problems of the split, from its beginning."""
+    samples_per_problem: PositiveInt = 4
+    """Completions per problem."""
+    temperature: Annotated[float, Field(ge=0, le=10)] | None = None
+    """null: the training temperature; 0: greedy, one sample per problem."""
+    seed: Annotated[int, Field(ge=0)] = 0
+    """Own seed, so that runs with different seeds stay comparable."""
+    primary_metric: Literal["pass_at_1", "mean_accuracy"] = "pass_at_1"
+    """Decides the verdict and the best checkpoint."""
+
+
+class CheckpointConfig(Section):
+    """What survives a crash."""
+
+    every_steps: PositiveInt = Field(default=50, json_schema_extra=MUTABLE)
+    """Optimizer steps between checkpoints: the most that a crash can cost."""
+    keep_last: Annotated[int, Field(ge=2)] = Field(default=3, json_schema_extra=MUTABLE)
+    """Newest checkpoints kept."""
+    keep_every_steps: PositiveInt | None = Field(default=None, json_schema_extra=MUTABLE)
+    """Also keep every checkpoint whose step is a multiple."""
+    verify: Literal["hash", "size"] = Field(default="hash", json_schema_extra=MUTABLE)
+    """How a checkpoint is checked before it is loaded."""
+    grace_seconds: Annotated[float, Field(gt=0)] = Field(default=30.0, json_schema_extra=MUTABLE)
+    """Time that a stop by a signal should take; a longer one is said, for the scheduler's setting."""
+
+
+class RecordsConfig(Section):
+    """What is written beside the metrics."""
+
+    rollouts_every_steps: PositiveInt = Field(default=10, json_schema_extra=MUTABLE)
+    """Steps between recorded rollouts."""
+
+
+class Config(Section):
+    """A run, whole.
+
+    Example:
+        Config(name="first", num_steps=100, tasks={"countdown": {"max_numbers": 3}})
+    """
+
+    name: Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,99}$")] | None = None
+    """Directory below the runs folder; null: made from task, model and time."""
+    seed: Annotated[int, Field(ge=0)] = 0
+    """Decides data order, sampling and initial weights."""
+    num_steps: PositiveInt = Field(default=100, json_schema_extra=MUTABLE)
+    """Optimizer steps of the whole run; may grow on resume."""
+    torch_threads: PositiveInt | None = Field(default=None, json_schema_extra=INEXACT)
+    """CPU threads of torch; null: physical cores."""
+    model: ModelConfig = ModelConfig()
+    tasks: Annotated[dict[str, dict[str, Any]], Field(min_length=1)]
+    """Task name to its options."""
+    curriculum: CurriculumConfig = CurriculumConfig()
+    sampling: SamplingConfig = SamplingConfig()
+    engine: EngineConfig = EngineConfig()
+    algorithm: AlgorithmConfig = AlgorithmConfig()
+    optimizer: OptimizerConfig = OptimizerConfig()
+    sft: SftConfig = SftConfig()
+    scoring: ScoringConfig = ScoringConfig()
+    evaluation: EvaluationConfig = EvaluationConfig()
+    checkpoint: CheckpointConfig = CheckpointConfig()
+    records: RecordsConfig = RecordsConfig()
+
+    @model_validator(mode="after")
+    def _fits_together(self) -> Config:
+        unused = sorted(
+            name
+            for name, field in CurriculumConfig.model_fields.items()
+            if name not in ("problems_per_step", "num_problems") and getattr(self.curriculum, name) != field.default
+        )
+        if unused:
+            raise ValueError(
+                f"curriculum.{unused[0]} is not used by the training loop yet; "
+                "leave it out, or draw with gradus.data.curriculum.CurriculumSampler in your own loop"
+            )
+        updates, problems = self.optimizer.updates_per_batch, self.curriculum.problems_per_step
+        if problems % updates:
+            raise ValueError(
+                f"curriculum.problems_per_step={problems} is not a multiple of optimizer.updates_per_batch={updates}; "
+                f"use {max(1, problems // updates) * updates} or {(problems // updates + 1) * updates}"
+            )
+        return self

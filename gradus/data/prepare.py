@@ -1,0 +1,227 @@
+"""Problems of a task to files that can be trusted: each judged by its own scorer, none twice, none in two splits.
+
+Every problem that is left out is counted by reason in ``manifest.json``. The fingerprint of a data set is a hash of its
+rows, so the same options give the same fingerprint anywhere.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any, Literal
+
+from gradus import __version__, durable
+from gradus.data import parquet
+from gradus.data.problems import fingerprint
+from gradus.data.sources import MAX_DROPPED_FRAC
+from gradus.exits import Code, Exit
+from gradus.tasks.base import Task, load_task
+from gradus.types import SPLITS, Problem, Split
+
+Format = Literal["jsonl", "parquet"]
+Layout = Literal["gradus", "verl"]
+SCHEMA = "gradus.data/1"
+
+
+@dataclass
+class Prepared:
+    """The problems of one split that are kept, with the answer that proves each solvable, and what was left out.
+
+    Example:
+        clean(load_task("countdown"), ["test"], limit=10)["test"].problems[0].id  # "countdown/test/00000"
+    """
+
+    problems: list[Problem] = field(default_factory=list)
+    solutions: list[str] = field(default_factory=list)
+    dropped: Counter[str] = field(default_factory=Counter)
+
+
+def prepare(
+    name: str,
+    options: Mapping[str, Any],
+    out: Path,
+    *,
+    splits: Sequence[Split] = SPLITS,
+    limit: int | None = None,
+    format: Format = "jsonl",
+    layout: Layout = "gradus",
+    is_overwriting: bool = False,
+) -> dict[str, Any]:
+    """Writes ``<split>.<format>`` and ``manifest.json`` into ``out`` and returns the manifest.
+
+    Raises:
+        ValueError: a wrong option, or ``out`` holds something already. Exit: no usable problems.
+    """
+    task = load_task(name, **options)
+    if out.exists() and not is_overwriting and any(out.iterdir()):
+        raise ValueError(f"{out} is not empty; give another folder with --out, or overwrite it with --yes")
+    prepared = clean(task, [split for split in splits if split in task.splits], limit=limit)
+    contents = {f"{split}.{format}": _encode(rows(data, split, layout), format) for split, data in prepared.items()}
+    parts = {
+        split: _facts(data) | {"file": file, "sha256": hashlib.sha256(content).hexdigest()}
+        for (split, data), (file, content) in zip(prepared.items(), contents.items(), strict=True)
+    }
+    manifest = {
+        "schema": SCHEMA,
+        "gradus": __version__,
+        "task": name,
+        "options": task.config.model_dump(mode="json"),
+        "format": format,
+        "layout": layout,
+        "fingerprint": fingerprint(problem for data in prepared.values() for problem in data.problems),
+        "splits": parts,
+    }
+    durable.make_directory(out)
+    for file, content in contents.items():
+        durable.write_bytes(out / file, content)
+    durable.write_json(out / "manifest.json", manifest)
+    return manifest
+
+
+def clean(task: Task, splits: Sequence[Split], *, limit: int | None = None) -> dict[Split, Prepared]:
+    """The problems of each split that are valid, unique and in no later split: what the test asks is not trained on."""
+    prepared: dict[Split, Prepared] = {split: _valid(task, split, limit) for split in splits}
+    taken: dict[str, str] = {}
+    for split in reversed(SPLITS):
+        if split in prepared:
+            _leave_out(prepared[split], taken)
+            taken |= {_question(problem): f"also_in_{split}" for problem in prepared[split].problems}
+    for split, data in prepared.items():
+        if not data.problems:
+            hint = "give another source or other options"
+            raise Exit(
+                Code.NOTHING_USABLE, f"{task.name}: no usable problem in split {split!r} ({_reasons(data)})", hint=hint
+            )
+    return prepared
+
+
+def _valid(task: Task, split: Split, limit: int | None) -> Prepared:
+    """Problems whose oracle gets the highest reward, each question once."""
+    data = Prepared()
+    num_seen = 0
+    for problem in task.problems(split, limit):
+        num_seen += 1
+        reason, solution = _proof(task, problem)
+        if reason:
+            data.dropped[reason] += 1
+        else:
+            data.problems.append(problem)
+            data.solutions.append(solution)
+    num_bad = data.dropped.total()
+    if num_bad > MAX_DROPPED_FRAC * num_seen:
+        raise Exit(
+            Code.NOTHING_USABLE,
+            f"{task.name}: {num_bad} of {num_seen} problems of split {split!r} are not valid ({_reasons(data)}); "
+            f"at most {MAX_DROPPED_FRAC:.0%} may be left out",
+            hint=f"see which: gradus tasks check {task.name}",
+        )
+    truths: dict[str, set[str]] = {}
+    for problem in data.problems:
+        truths.setdefault(_question(problem), set()).add(_canonical(problem.truth))
+    _leave_out(data, {question: "conflicting_truth" for question, golds in truths.items() if len(golds) > 1})
+    _leave_out_repeats(data)
+    return data
+
+
+def _proof(task: Task, problem: Problem) -> tuple[str, str]:
+    """(reason to leave the problem out or "", the oracle's answer)."""
+    try:
+        solution = task.oracle(problem)
+    except ValueError:
+        return "no_solution", ""
+    score = task.score(problem, solution)
+    if not score.is_usable:
+        return f"scoring_{score.status}" if score.status != "scored" else score.why.partition(":")[0], ""
+    if not score.correct or score.reward < task.reward_range[1]:
+        return "solution_below_maximum", ""
+    return "", solution
+
+
+def _leave_out(data: Prepared, reasons: Mapping[str, str]) -> None:
+    """Leaves out, and counts, the problems whose question has a reason."""
+    _keep(data, [reasons.get(_question(problem), "") for problem in data.problems])
+
+
+def _leave_out_repeats(data: Prepared) -> None:
+    seen: set[str] = set()
+    reasons = []
+    for problem in data.problems:
+        reasons.append("duplicate" if _question(problem) in seen else "")
+        seen.add(_question(problem))
+    _keep(data, reasons)
+
+
+def _keep(data: Prepared, reasons: Sequence[str]) -> None:
+    """Keeps the problems whose reason is empty and counts the others."""
+    kept = [index for index, reason in enumerate(reasons) if not reason]
+    data.dropped.update(reason for reason in reasons if reason)
+    data.problems = [data.problems[index] for index in kept]
+    data.solutions = [data.solutions[index] for index in kept]
+
+
+def _question(problem: Problem) -> str:
+    """What is asked, without the differences that do not matter: case and blanks."""
+    return " ".join(" ".join(message.content for message in problem.messages).casefold().split())
+
+
+def _canonical(value: Any) -> str:
+    return json.dumps(value, sort_keys=True)
+
+
+def _reasons(data: Prepared) -> str:
+    return ", ".join(f"{count} {reason}" for reason, count in data.dropped.most_common()) or "the source is empty"
+
+
+def _facts(data: Prepared) -> dict[str, Any]:
+    difficulties = [problem.difficulty for problem in data.problems]
+    return {
+        "rows": len(data.problems),
+        "dropped": dict(sorted(data.dropped.items())),
+        "domains": dict(sorted(Counter(problem.domain for problem in data.problems).items())),
+        "mean_difficulty": round(sum(difficulties) / len(difficulties), 6),
+        "fingerprint": fingerprint(data.problems),
+    }
+
+
+def rows(data: Prepared, split: Split, layout: Layout) -> list[dict[str, Any]]:
+    """The rows of a file, JSON values throughout."""
+    if layout == "gradus":
+        pairs = zip(data.problems, data.solutions, strict=True)
+        return [
+            {**asdict(problem), "messages": _messages(problem), "solution": solution} for problem, solution in pairs
+        ]
+    has_domains = len({problem.domain for problem in data.problems}) > 1
+    return [_verl_row(problem, split, index, has_domains) for index, problem in enumerate(data.problems)]
+
+
+def _messages(problem: Problem) -> list[dict[str, str]]:
+    return [{"role": message.role, "content": message.content} for message in problem.messages]
+
+
+def _verl_row(problem: Problem, split: Split, index: int, has_domains: bool) -> dict[str, Any]:
+    """verl's columns. The source's name is never one that verl knows: for those it uses a reward of its own."""
+    return {
+        "data_source": f"gradus/{problem.task}" + (f"/{problem.domain}" if has_domains else ""),
+        "ability": problem.task,
+        "prompt": _messages(problem),
+        "reward_model": {"style": "rule", "ground_truth": json.dumps({"id": problem.id, **problem.truth})},
+        "extra_info": {
+            "split": split,
+            "index": index,
+            "problem_id": problem.id,
+            "domain": problem.domain,
+            "difficulty": problem.difficulty,
+            "bucket": "",
+            "meta": json.dumps(dict(problem.meta)),
+        },
+    }
+
+
+def _encode(rows: list[dict[str, Any]], format: Format) -> bytes:
+    if format == "parquet":
+        return parquet.encode(rows, as_text=("truth", "meta"))
+    return "".join(json.dumps(row) + "\n" for row in rows).encode()

@@ -1,0 +1,64 @@
+"""The problems of a run: tasks made from the config, training and held-out problems in memory."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+
+from gradus.config import Config
+from gradus.exits import Code, Exit
+from gradus.tasks.base import Task, load_task
+from gradus.types import Problem, Split
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Problems:
+    """What a run trains on.
+
+    Example:
+        problems = load_problems(config); problems.train[0].id  # "countdown/train/00000"
+    """
+
+    tasks: Mapping[str, Task]
+    train: tuple[Problem, ...]
+    fingerprint: str
+    """SHA-256 over the training problems, in order: changes with any byte of the data."""
+
+
+def load_tasks(config: Config) -> dict[str, Task]:
+    """Task objects by name."""
+    return {name: load_task(name, **options) for name, options in config.tasks.items()}
+
+
+def load_problems(config: Config) -> Problems:
+    """Makes or reads the training problems, at most ``curriculum.num_problems`` of each task. Exit(NOTHING_USABLE) if
+    there are none."""
+    tasks = load_tasks(config)
+    limit = config.curriculum.num_problems
+    train = tuple(problem for task in tasks.values() for problem in task.problems("train", limit))
+    if not train:
+        raise Exit(Code.NOTHING_USABLE, "the training split is empty", hint="check the task's source in the recipe")
+    return Problems(tasks=tasks, train=train, fingerprint=fingerprint(train))
+
+
+def held_out_problems(
+    config: Config, tasks: Mapping[str, Task], *, split: Split | None = None, limit: int | None = None
+) -> list[Problem]:
+    """The first problems of the evaluation split of every task."""
+    split = split or config.evaluation.split
+    limit = limit or config.evaluation.num_problems
+    problems = [problem for task in tasks.values() for problem in task.problems(split, limit)]
+    if not problems:
+        raise Exit(Code.NOTHING_USABLE, f"the {split} split is empty", hint="set evaluation.split to another one")
+    return problems
+
+
+def fingerprint(problems: Iterable[Problem]) -> str:
+    """SHA-256 of all that a problem asks and is judged by."""
+    digest = hashlib.sha256()
+    for problem in problems:
+        content = [problem.id, [[m.role, m.content] for m in problem.messages], dict(problem.truth), problem.domain]
+        digest.update(json.dumps(content, sort_keys=True, ensure_ascii=True).encode() + b"\n")
+    return digest.hexdigest()

@@ -1,0 +1,136 @@
+"""What a command would do, without doing it (`--dry-run`): counts, sizes, and the scorers tried on canned answers.
+
+Touches no device and no network, and writes nothing. What cannot be known here says so.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import os
+import struct
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, Literal
+
+from gradus.config import Config
+from gradus.exits import Exit
+from gradus.tasks.base import load_task
+
+Kind = Literal["train", "sft", "evaluate"]
+
+_NANO = Path(__file__).parent / "policy" / "nano"
+_MAX_HEAD_BYTES = 100_000_000
+_MOMENT_BYTES = 8
+"""Both moments of AdamW in float32, per trained parameter."""
+
+
+def plan(config: Config, kind: Kind) -> dict[str, Any]:
+    """The plan as JSON values."""
+    return {
+        "command": kind,
+        "work": _work(config, kind),
+        "model": _model(config),
+        "tasks": {name: _task(name, options) for name, options in config.tasks.items()},
+        "imports": ["torch", "transformers", "safetensors", *(["peft"] if config.model.lora else [])],
+    }
+
+
+def as_text(facts: Mapping[str, Any]) -> str:
+    """The plan for people."""
+    lines = [f"plan of gradus {facts['command']} (nothing was started, written or downloaded)"]
+    lines += [f"  {name.replace('_', ' ')}: {_shown(value)}" for name, value in facts["work"].items()]
+    lines += [f"  model {name.replace('_', ' ')}: {_shown(value)}" for name, value in facts["model"].items()]
+    for task, values in facts["tasks"].items():
+        lines += [f"  task {task} {name.replace('_', ' ')}: {_shown(value)}" for name, value in values.items()]
+    return "\n".join([*lines, f"  would import: {', '.join(facts['imports'])}"])
+
+
+def _work(config: Config, kind: Kind) -> dict[str, Any]:
+    evaluation, sampling = config.evaluation, config.sampling
+    samples = 1 if evaluation.temperature == 0 else evaluation.samples_per_problem
+    per_evaluation = evaluation.num_problems * samples
+    if kind == "evaluate":
+        return {"completions": per_evaluation, "tokens_at_most": per_evaluation * sampling.max_tokens}
+    num_evaluations = 2 + (config.num_steps - 1) // (evaluation.every_steps or config.num_steps)
+    evaluated = {"evaluations": num_evaluations, "evaluation_completions": num_evaluations * per_evaluation}
+    if kind == "sft":
+        return {"optimizer_steps": config.num_steps, "answers_per_step": config.sft.batch_size, **evaluated}
+    completions = config.curriculum.problems_per_step * sampling.group_size
+    updates = config.optimizer.updates_per_batch * config.optimizer.passes_per_batch
+    num_batches = -(-config.num_steps // updates)
+    return {
+        "optimizer_steps": config.num_steps,
+        "batches_of_rollouts": num_batches,
+        "completions_per_batch": completions,
+        "completions": completions * num_batches,
+        "tokens_at_most": completions * num_batches * sampling.max_tokens,
+        **evaluated,
+    }
+
+
+def _model(config: Config) -> dict[str, Any]:
+    """Sizes where the weights lie here; nothing is loaded."""
+    path = config.model.path
+    folder = _NANO / path.removeprefix("nano/") if path.startswith("nano/") else Path(path).expanduser()
+    facts: dict[str, Any] = {"path": path, "revision": config.model.revision}
+    count = _num_parameters(folder)
+    if count is None:
+        return facts | {"memory": "not known before its weights are here"}
+    width = 2 if config.model.dtype in ("bfloat16", "float16") else 4
+    facts |= {"num_parameters": count, "weights_bytes": count * width}
+    if config.model.lora is not None:
+        return facts | {"checkpoint": "adapters only; their size follows from the layers they are put on"}
+    state = count * (_MOMENT_BYTES + (4 if width < 4 else 0))  # narrow weights have float32 masters
+    checkpoint = count * width + state
+    return facts | {
+        "training_bytes_without_activations": 2 * count * width + state,
+        "checkpoint_bytes": checkpoint,
+        "disk_bytes": (config.checkpoint.keep_last + 1) * checkpoint,
+    }
+
+
+def _num_parameters(folder: Path) -> int | None:
+    """Read from the heads of the safetensors files; None where there are none."""
+    files = sorted(folder.glob("*.safetensors"))
+    return sum(map(_parameters_of, files)) if files else None
+
+
+def _parameters_of(file: Path) -> int:
+    with file.open("rb") as stream:
+        (length,) = struct.unpack("<Q", stream.read(8))
+        head = json.loads(stream.read(min(length, _MAX_HEAD_BYTES)))
+    return sum(math.prod(tensor["shape"]) for name, tensor in head.items() if name != "__metadata__")
+
+
+def _task(name: str, options: Mapping[str, Any]) -> dict[str, Any]:
+    """The scorer tried on the first training problem: the oracle's answer and two that must not be paid in full."""
+    task = load_task(name, **options)
+    facts = {"scorer": f"{type(task).__module__}.{type(task).__qualname__}", "needs": list(task.needs)}
+    try:
+        problem = _without_network(lambda: next(iter(task.problems("train", 1))))
+        answers = {"oracle": task.oracle(problem), "empty": "", "no_answer": "I do not know."}
+    except (ValueError, Exit, OSError) as error:
+        return facts | {"canned_answers": f"not tried: {error}"}
+    return facts | {"rewards": {label: task.score(problem, text).reward for label, text in answers.items()}}
+
+
+def _without_network(act: Any) -> Any:
+    """Calls ``act`` under GRADUS_OFFLINE=1, so that a source on the Hub is refused instead of fetched."""
+    before = os.environ.get("GRADUS_OFFLINE")
+    os.environ["GRADUS_OFFLINE"] = "1"
+    try:
+        return act()
+    finally:
+        if before is None:
+            del os.environ["GRADUS_OFFLINE"]
+        else:
+            os.environ["GRADUS_OFFLINE"] = before
+
+
+def _shown(value: Any) -> str:
+    if isinstance(value, Mapping):
+        return ", ".join(f"{key} {item}" for key, item in value.items())
+    if isinstance(value, list):
+        return ", ".join(map(str, value)) or "nothing"
+    return f"{value:,}" if isinstance(value, int) else "none" if value is None else str(value)

@@ -1,0 +1,352 @@
+"""A training session: what `train` and `sft` share. Opens a run, holds its state, records, saves, stops.
+
+A step is atomic: what a signal interrupts is forgotten and derived again from the seeds when the run goes on.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import copy
+import platform
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from gradus import console
+from gradus.config import Config, ModelConfig
+from gradus.data.order import ProblemOrder
+from gradus.data.problems import Problems
+from gradus.exits import Code, Exit
+from gradus.jsonl import finite
+from gradus.policy.load import Policy, load_policy
+from gradus.rundir import RunDirectory
+from gradus.train import checkpoint as checkpoints
+from gradus.train.checkpoint import Checkpoint, Saver
+from gradus.train.environment import differences
+from gradus.train.interrupt import Interrupted, Stop, catch_signals
+from gradus.train.optimizer import Optimizer, learning_rate_at
+from gradus.train.place import check_disk
+from gradus.train.start import Start
+from gradus.train.state import TrainState
+from gradus.types import Problem
+
+MAX_SKIPS_IN_A_ROW = 3
+"""Non-finite steps in a row that are skipped; the next one goes back to a checkpoint."""
+
+
+class RollBack(Exception):
+    """The policy diverged: go back to the newest checkpoint, with other seeds."""
+
+
+class Session:
+    """One process's part of a run. Made by `opened`."""
+
+    def __init__(self, start: Start, problems: Problems, stop: Stop) -> None:
+        self.start = start
+        self.config: Config = start.resolved.config
+        self.run: RunDirectory = start.run
+        self.problems = problems
+        self.stop = stop
+        self._saver = Saver(self.run, warn=self.warn, durable_step=start.checkpoint.step if start.checkpoint else None)
+        self._started = time.monotonic()
+        self.train_problems: Sequence[Problem] = problems.train
+        self.state = self._open_state(start.checkpoint)
+        self._boundary = self._mark()
+
+    # -- state -----------------------------------------------------------------------------------------------------
+
+    def _open_state(self, found: Checkpoint | None) -> TrainState:
+        config = self.config
+        if config.torch_threads is not None:
+            torch.set_num_threads(config.torch_threads)
+        policy = load_policy(self._model_at(found), seed=config.seed)
+        self.train_problems = self._within_limits(policy)
+        state = TrainState(
+            policy=policy,
+            optimizer=Optimizer(policy, config.optimizer),
+            order=ProblemOrder(num_problems=len(self.train_problems), seed=config.seed),
+        )
+        if found is not None:
+            state.restore(found)
+        replay = self.run.status().get("replay")
+        if replay and replay["from_step"] == state.step:
+            state.replay = max(state.replay, replay["replay"])
+        return state
+
+    def _model_at(self, found: Checkpoint | None) -> ModelConfig:
+        if found is None:
+            return self.config.model
+        return self.config.model.model_copy(
+            update={"path": str(found.path / "model"), "revision": None, "init": "pretrained"}
+        )
+
+    def _within_limits(self, policy: Policy) -> Sequence[Problem]:
+        """The problems whose prompts are not too long; ValueError where prompts and answers do not fit the model."""
+        problems, sampling = self.problems.train, self.config.sampling
+        if sampling.max_prompt_tokens is not None:
+            limit = sampling.max_prompt_tokens
+            problems = [problem for problem in problems if len(policy.prompt_tokens(problem.messages)) <= limit]
+            if num_dropped := len(self.problems.train) - len(problems):
+                self.info(f"{num_dropped} of {len(self.problems.train)} problems left out: prompt over {limit} tokens")
+            if not problems:
+                message = f"every prompt has more than sampling.max_prompt_tokens={limit} tokens"
+                raise Exit(Code.NOTHING_USABLE, message, hint="raise sampling.max_prompt_tokens")
+        places = getattr(policy.model.config, "max_position_embeddings", None)
+        longest = max(len(policy.prompt_tokens(problem.messages)) for problem in problems[:64])
+        if places is not None and longest + sampling.max_tokens > places:
+            raise ValueError(
+                f"sampling.max_tokens={sampling.max_tokens} and prompts of {longest} tokens do not fit the {places} positions of "
+                f"{policy.source}; use sampling.max_tokens={max(1, places - longest)} or less"
+            )
+        return problems
+
+    def go_back(self) -> None:
+        """Takes the newest checkpoint up again, with other seeds. Exit(DIVERGED) where that was done already."""
+        found, _ = checkpoints.load_newest(self.run, verify=self.config.checkpoint.verify)
+        if found is None or self.state.replay > found.state["replay"]:
+            again = "again after going back" if found else "before the first checkpoint"
+            raise Exit(
+                Code.DIVERGED,
+                f"loss or gradient was not finite {MAX_SKIPS_IN_A_ROW + 1} times in a row, {again}",
+                hint="start a new run with a lower optimizer.learning_rate",
+            )
+        failed_step, replay = self.state.step, self.state.replay + 1
+        self.run.update_status(replay={"from_step": found.step, "replay": replay})
+        self.run.rewind(found.step, found.manifest["record_lengths"], self.start.attempt)
+        self.state = self._open_state(found)
+        self._boundary = self._mark()
+        self.warn(f"step {failed_step} was not finite: back to step {found.step}, replay {replay}")
+
+    def _mark(self) -> dict[str, Any]:
+        """What an unfinished step may change before its update, as it is now."""
+        state = self.state
+        return {
+            "order": state.order.state_dict(),
+            "pending": list(state.pending),
+            "counters": copy.deepcopy(state.counters),
+            "records": dict(state.records),
+        }
+
+    def forget_step(self) -> None:
+        """Takes the state back to the end of the last finished step; what was begun is derived again from the seeds."""
+        self.state.optimizer.drop_gradients()
+        self.state.order.load_state_dict(self._boundary["order"])
+        self.state.pending, self.state.counters = self._boundary["pending"], self._boundary["counters"]
+        self.state.records = self._boundary["records"]
+
+    # -- steps -----------------------------------------------------------------------------------------------------
+
+    def draw(self, count: int) -> list[Problem]:
+        """The next training problems; forgotten again if the step does not finish."""
+        return [self.train_problems[index] for index in self.state.order.draw(count)]
+
+    def learning_rate(self) -> float:
+        """That of the step being taken."""
+        return learning_rate_at(self.state.step + 1, num_steps=self.config.num_steps, config=self.config.optimizer)
+
+    def finish_step(
+        self, row: dict[str, Any], *, seconds: float, evaluate: Callable[[], dict[str, Any]] | None = None
+    ) -> None:
+        """Counts the step, evaluates, records and saves where due. Where a signal cuts the evaluation off, the step is
+        kept and its row waits in the checkpoint for the evaluation's numbers."""
+        state, config = self.state, self.config
+        state.step += 1
+        state.counters["train_seconds"] += seconds
+        row = {"step": state.step, **row, "time/step_seconds": seconds, "num_tokens": state.counters["num_tokens"]}
+        if (rollouts := state.records.pop(str(state.step), None)) is not None:
+            self.run.write_rollouts(state.step, rollouts)
+        if evaluate is not None and is_due(state.step, config.evaluation.every_steps, config.num_steps):
+            try:
+                row |= evaluate()
+            except Interrupted:
+                state.counters["unrecorded"] = finite(row)
+                self._boundary = self._mark()
+                raise
+        self.record(row)
+        self._boundary = self._mark()
+        if (
+            is_due(state.step, config.checkpoint.every_steps, config.num_steps)
+            or state.counters["best_step"] == state.step
+        ):
+            self.save()
+
+    def record_late(self, row: Mapping[str, Any]) -> None:
+        """Writes the row of a step that was finished before: the base model's, or one that waited for its evaluation."""
+        self.state.counters["unrecorded"] = None
+        self.record(row)
+        self._boundary = self._mark()
+
+    def record(self, row: Mapping[str, Any]) -> None:
+        """Writes a row of metrics, with what all rows have, and shows it."""
+        facts = {
+            "attempt": self.start.attempt,
+            "replay": self.state.replay,
+            "wall_seconds": time.monotonic() - self._started,
+        }
+        row = {"step": self.state.step, **facts, "system/rss_bytes": resident_bytes(), **row}
+        self.run.append_metrics(row)
+        console.step(row, self.config.num_steps)
+
+    def count_skip(self, row: Mapping[str, Any]) -> None:
+        """Applies ``optimizer.on_nonfinite`` to the outcome of an update."""
+        counters, policy = self.state.counters, self.config.optimizer.on_nonfinite
+        if not row["train/skipped"]:
+            counters["skips_in_a_row"] = 0
+            return
+        counters["skips_in_a_row"] += 1
+        counters["num_skipped"] += 1
+        self.warn(f"step {self.state.step + 1}: loss or gradient not finite, the update is skipped")
+        if policy == "stop":
+            raise Exit(
+                Code.DIVERGED,
+                f"loss or gradient of step {self.state.step + 1} is not finite",
+                hint="lower optimizer.learning_rate",
+            )
+        if policy == "rollback" or counters["skips_in_a_row"] > MAX_SKIPS_IN_A_ROW:
+            raise RollBack
+
+    def save(self) -> None:
+        """A checkpoint of the last finished step; nothing before the first."""
+        state, config = self.state, self.config.checkpoint
+        if state.step == 0:
+            return
+        with self.stop.shielded():
+            path = self._saver.save(
+                state.step,
+                write_model=self._write_model,
+                tensors=state.tensors(),
+                state=state.json(),
+                identity={**self.start.identity, **self.facts()},
+            )
+            if path is not None:
+                checkpoints.prune(
+                    self.run,
+                    keep_last=config.keep_last,
+                    keep_every_steps=config.keep_every_steps,
+                    best_step=state.counters["best_step"],
+                )
+                self.run.update_status(
+                    step=state.step, checkpoint_step=state.step, best_step=state.counters["best_step"]
+                )
+                self.run.log("info", f"saved step {state.step}")
+
+    def facts(self) -> dict[str, str]:
+        """What the numbers are computed on."""
+        policy = self.state.policy
+        return {
+            "device": str(policy.device),
+            "dtype": str(policy.trainable()[0][1].dtype).removeprefix("torch."),
+        }
+
+    def _write_model(self, folder: Path) -> None:
+        policy: Policy = self.state.policy
+        policy.model.save_pretrained(folder)  # type: ignore[operator]
+        policy.tokenizer.save_pretrained(folder)
+
+    def summary(self) -> dict[str, Any]:
+        """What the last lines of a run say."""
+        counters = self.state.counters
+        return {
+            "run": str(self.run.path),
+            "step": self.state.step,
+            "attempts": self.start.attempt,
+            "train_seconds": counters["train_seconds"],
+            "num_tokens": counters["num_tokens"],
+            "num_skipped": counters["num_skipped"],
+            "best_step": counters["best_step"],
+            "num_failed_saves": self._saver.num_failed,
+            "num_failed_writes": dict(self.run.num_failed_writes),
+        }
+
+    # -- words -----------------------------------------------------------------------------------------------------
+
+    def info(self, text: str) -> None:
+        """A line for the user and the log."""
+        console.info(text)
+        self.run.log("info", text)
+
+    def warn(self, text: str) -> None:
+        """The same, as a warning."""
+        console.warn(text)
+        self.run.log("warning", text)
+
+
+@contextlib.contextmanager
+def opened(start: Start, problems: Problems) -> Iterator[Session]:
+    """Opens the session; saves at the end or at a signal, and writes how it ended into ``run.json``."""
+    with catch_signals() as stop:
+        session: Session | None = None
+        try:
+            with stop.at_once():
+                session = Session(start, problems, stop)
+            start.run.warn = console.warn
+            for note in start.notes:
+                console.info(note)
+            if start.checkpoint is not None:
+                for note in differences(start.checkpoint.manifest, session.facts()):
+                    session.info(note)
+            session.run.update_status(status="running", step=session.state.step, host=platform.node())
+            yield session
+            session.save()
+            session.run.update_status(
+                status="finished", step=session.state.step, exit_code=int(Code.DONE), last_error=None
+            )
+        except Interrupted as error:
+            if session is not None:
+                session.forget_step()
+                session.save()
+                if (seconds := stop.seconds()) > session.config.checkpoint.grace_seconds:
+                    grace = session.config.checkpoint.grace_seconds
+                    session.warn(f"stopping took {seconds:.0f} s, more than checkpoint.grace_seconds={grace:g}")
+            step = session.state.step if session is not None else 0
+            start.run.update_status(status="interrupted", exit_code=int(Code.INTERRUPTED), last_error=error.message)
+            raise Exit(
+                Code.INTERRUPTED, f"{error.message} after step {step}", hint=f"gradus {start.kind} {start.run.path}"
+            ) from error
+        except Exit as error:
+            start.run.update_status(status="failed", exit_code=int(error.code), last_error=error.message)
+            raise
+        except (torch.OutOfMemoryError, MemoryError) as error:
+            message = _out_of_memory(start.resolved.config)
+            start.run.update_status(status="failed", exit_code=int(Code.MACHINE), last_error=message)
+            raise Exit(Code.MACHINE, message, hint=f"then: gradus {start.kind} {start.run.path}") from error
+        except Exception as error:
+            start.run.update_status(
+                status="failed", exit_code=int(Code.INTERNAL), last_error=f"{type(error).__name__}: {error}"
+            )
+            raise
+
+
+def is_due(step: int, every_steps: int | None, num_steps: int) -> bool:
+    """Whether something with this interval happens after ``step``; always at the end."""
+    return step == num_steps or (every_steps is not None and step % every_steps == 0)
+
+
+def check_space(session: Session) -> None:
+    """Warns of, or refuses, a disk that cannot hold the checkpoints."""
+    parameters = sum(p.numel() * p.element_size() for p in session.state.policy.model.parameters())
+    trained = sum(p.numel() * 8 for _, p in session.state.policy.trainable())
+    note = check_disk(session.run, checkpoint_bytes=parameters + trained, keep_last=session.config.checkpoint.keep_last)
+    if note:
+        session.warn(note)
+
+
+def resident_bytes() -> int:
+    """Memory of this process that is in RAM; 0 where the system does not tell."""
+    try:
+        return int(Path("/proc/self/statm").read_text().split()[1]) * 4096
+    except OSError:
+        return 0
+
+
+def _out_of_memory(config: Config) -> str:
+    optimizer, engine = config.optimizer, config.engine
+    return (
+        f"out of memory (micro-batches of {optimizer.microbatch_tokens} tokens, "
+        f"{engine.batch_size} completions sampled at a time). "
+        f"Try optimizer.microbatch_tokens={max(1, optimizer.microbatch_tokens // 2)}, or "
+        f"engine.batch_size={max(1, engine.batch_size // 2)}, or model.lora in a new run"
+    )

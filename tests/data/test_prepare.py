@@ -1,0 +1,165 @@
+"""Prepared data: every row judged by its own scorer, none twice, none in two splits, everything left out counted."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from gradus.data.prepare import clean, prepare
+from gradus.exits import Code, Exit
+from gradus.tasks.base import load_task
+from gradus.tasks.countdown import Countdown
+from gradus.types import Problem, Score, Split
+
+
+class Rigged(Countdown):
+    """Countdown whose splits hold the problems that a test gives it."""
+
+    given: dict[str, list[Problem]]
+
+    def problems(self, split: Split, limit: int | None = None) -> Iterator[Problem]:
+        """Yields what the test gave."""
+        yield from self.given[split][:limit]
+
+
+TASK = load_task("countdown", max_numbers=3)
+GOOD = list(TASK.problems("train", 60))
+
+
+def rigged(**given: list[Problem]) -> Rigged:
+    task = Rigged(TASK.config)
+    task.given = given
+    return task
+
+
+def read(path: Path) -> list[dict]:
+    return [json.loads(line) for line in path.read_text().splitlines()]
+
+
+def test_every_row_is_solved_by_its_own_solution(tmp_path: Path):
+    manifest = prepare("countdown", {"max_numbers": 3}, tmp_path / "out", limit=20)
+    for split in ("train", "validation", "test"):
+        rows = read(tmp_path / "out" / f"{split}.jsonl")
+        assert len(rows) == manifest["splits"][split]["rows"] == 20
+        for row in rows:
+            problem = TASK.problem(**row["truth"])
+            assert TASK.score(problem, row["solution"]).correct and row["messages"][0]["role"] == "user"
+
+
+def test_the_manifest_says_all_and_the_same_twice(tmp_path: Path):
+    first = prepare("countdown", {"max_numbers": 3}, tmp_path / "a", limit=5)
+    second = prepare("countdown", {"max_numbers": 3}, tmp_path / "b", limit=5)
+    assert first == second == json.loads((tmp_path / "a" / "manifest.json").read_text())
+    assert (tmp_path / "a" / "train.jsonl").read_bytes() == (tmp_path / "b" / "train.jsonl").read_bytes()
+    other = prepare("countdown", {"max_numbers": 3, "seed": 1}, tmp_path / "c", limit=5)
+    assert other["fingerprint"] != first["fingerprint"] and first["options"]["min_numbers"] == 3
+
+
+def test_what_is_asked_twice_is_kept_once():
+    twin = dataclasses.replace(GOOD[0], id="countdown/train/twin")
+    data = clean(rigged(train=[*GOOD, twin]), ["train"])["train"]
+    assert [problem.id for problem in data.problems] == [problem.id for problem in GOOD] and data.dropped == {
+        "duplicate": 1
+    }
+
+
+def test_case_and_blanks_make_no_new_question():
+    message = GOOD[0].messages[0]
+    shouted = dataclasses.replace(message, content=message.content.upper().replace(" ", "  ") + "\n")
+    twin = dataclasses.replace(GOOD[0], id="x", messages=(shouted,))
+    assert clean(rigged(train=[*GOOD, twin]), ["train"])["train"].dropped == {"duplicate": 1}
+
+
+def test_two_golds_for_one_question_leave_none():
+    other = dataclasses.replace(GOOD[1], id="x", messages=GOOD[0].messages)
+    data = clean(rigged(train=[*GOOD, other]), ["train"])["train"]
+    assert data.dropped == {"conflicting_truth": 2} and GOOD[0] not in data.problems
+
+
+def test_what_the_test_asks_is_removed_from_training_and_counted():
+    data = clean(rigged(train=GOOD, validation=GOOD[:2], test=GOOD[1:4]), ["train", "validation", "test"])
+    assert data["test"].problems == GOOD[1:4] and data["validation"].problems == GOOD[:1]
+    assert data["train"].problems == GOOD[4:]
+    assert data["validation"].dropped == {"also_in_test": 1}
+    assert data["train"].dropped == {"also_in_test": 3, "also_in_validation": 1}
+
+
+def test_a_problem_without_solution_is_left_out():
+    hopeless = TASK.problem(numbers=[1, 1, 1], target=99)
+    data = clean(rigged(train=[*GOOD, hopeless]), ["train"])["train"]
+    assert data.dropped == {"no_solution": 1} and len(data.problems) == len(data.solutions) == 60
+
+
+class Fussy(Rigged):
+    """Judges the first problem in a way that no data set should keep."""
+
+    verdict: Score
+
+    def score(self, problem: Problem, text: str, *, finish="stop") -> Score:
+        """The rigged verdict for the first problem."""
+        return self.verdict if problem == GOOD[0] else super().score(problem, text, finish=finish)
+
+
+@pytest.mark.parametrize(
+    ("verdict", "reason"),
+    [
+        (Score(reward=0.5, correct=True, parts={}, why="correct"), "solution_below_maximum"),
+        (Score(reward=1.0, correct=False, parts={}, why="wrong"), "solution_below_maximum"),
+        (Score(reward=0.0, correct=False, parts={"info/usable": 0.0}, why="gold_unreadable: x"), "gold_unreadable"),
+        (Score(reward=0.0, correct=False, parts={}, why="slow", status="timeout"), "scoring_timeout"),
+    ],
+)
+def test_a_solution_must_get_the_highest_reward(verdict: Score, reason: str):
+    task = Fussy(TASK.config)
+    task.given, task.verdict = {"train": GOOD}, verdict
+    assert clean(task, ["train"])["train"].dropped == {reason: 1}
+
+
+def test_too_many_bad_problems_are_no_data():
+    hopeless = [TASK.problem(numbers=[1, 1, 1], target=target) for target in range(50, 56)]
+    with pytest.raises(Exit) as caught:
+        clean(rigged(train=[*GOOD, *hopeless]), ["train"])
+    assert (
+        caught.value.code == Code.NOTHING_USABLE
+        and "6 of 66" in caught.value.message
+        and "6 no_solution" in caught.value.message
+    )
+
+
+def test_an_empty_split_is_no_data():
+    with pytest.raises(Exit, match="no usable problem in split 'train'"):
+        clean(rigged(train=GOOD[:2], test=GOOD[:2]), ["train", "test"])
+
+
+def test_a_folder_with_something_in_it_is_left_alone(tmp_path: Path):
+    (tmp_path / "notes.txt").write_text("mine")
+    with pytest.raises(ValueError, match="is not empty; give another folder with --out, or overwrite it with --yes"):
+        prepare("countdown", {}, tmp_path, limit=2)
+    prepare("countdown", {}, tmp_path, limit=2, is_overwriting=True)
+    assert (tmp_path / "notes.txt").read_text() == "mine"
+
+
+def test_rows_for_verl(tmp_path: Path):
+    parquet = pytest.importorskip("pyarrow.parquet")
+    prepare("countdown", {}, tmp_path / "out", splits=["test"], limit=20, format="parquet", layout="verl")
+    rows = parquet.read_table(tmp_path / "out" / "test.parquet").to_pylist()
+    assert not (tmp_path / "out" / "train.parquet").exists()
+    assert {row["data_source"] for row in rows} == {"gradus/countdown/n3", "gradus/countdown/n4"}
+    for index, row in enumerate(rows):
+        truth = json.loads(row["reward_model"]["ground_truth"])
+        problem = TASK.problem(numbers=truth["numbers"], target=truth["target"])
+        assert truth["id"] == row["extra_info"]["problem_id"] and row["reward_model"]["style"] == "rule"
+        assert row["prompt"] == [{"role": "user", "content": problem.messages[0].content}]
+        assert (row["extra_info"]["split"], row["extra_info"]["index"], row["ability"]) == ("test", index, "countdown")
+        assert isinstance(json.loads(row["extra_info"]["meta"]), dict)
+
+
+def test_mappings_in_parquet_keep_their_own_keys(tmp_path: Path):
+    parquet = pytest.importorskip("pyarrow.parquet")
+    prepare("countdown", {}, tmp_path / "out", splits=["test"], limit=5, format="parquet")
+    row = parquet.read_table(tmp_path / "out" / "test.parquet").to_pylist()[0]
+    assert set(json.loads(row["truth"])) == {"numbers", "target"}

@@ -1,0 +1,131 @@
+"""Prompt-sharing attention and chunked log-probabilities against plain padded forward passes, for several families."""
+
+import pytest
+import torch
+
+from gradus.policy import logprobs as logprobs_module
+from gradus.policy.logprobs import completion_logprobs, head_logprobs
+from tests.models import CONFIGS, SIZES, build_model, random_tokens, tree_model
+
+PROMPTS = random_tokens([7, 11, 4, 1], seed=1)
+COMPLETIONS = random_tokens([5, 1, 8, 3, 9, 2, 7, 6], seed=2)
+PROMPT_OF = [0, 0, 1, 1, 1, 2, 2, 3]
+TEMPERATURE = 0.7
+
+
+def weights_like(rows: int, columns: int, dtype: torch.dtype) -> torch.Tensor:
+    return torch.randn(rows, columns, generator=torch.Generator().manual_seed(3), dtype=dtype)
+
+
+def plain(model, dtype):
+    """One padless forward per completion through the model's own attention; returns logprobs, entropies, gradients."""
+    longest = max(map(len, COMPLETIONS))
+    upstream = weights_like(2 * len(COMPLETIONS), longest, dtype)
+    model.zero_grad()
+    total, all_logprobs, all_entropies = 0.0, [], []
+    for row, (completion, prompt) in enumerate(zip(COMPLETIONS, PROMPT_OF, strict=True)):
+        tokens = torch.tensor([PROMPTS[prompt] + completion])
+        logits = model(tokens).logits[0, len(PROMPTS[prompt]) - 1 : -1].to(dtype) / TEMPERATURE
+        logp = torch.log_softmax(logits, dim=-1)
+        picked = logp.gather(1, torch.tensor(completion)[:, None])[:, 0]
+        entropy = -(logp.exp() * logp).sum(-1)
+        length = len(completion)
+        total = (
+            total
+            + (picked * upstream[row, :length]).sum()
+            + (entropy * upstream[row + len(COMPLETIONS), :length]).sum()
+        )
+        all_logprobs.append(picked.detach())
+        all_entropies.append(entropy.detach())
+    total.backward()
+    return all_logprobs, all_entropies, {name: p.grad.clone() for name, p in model.named_parameters()}
+
+
+def shared(model, dtype, order=None, use_fused=None, chunk=None):
+    """The same through the tree, completions in ``order``."""
+    order = order or list(range(len(COMPLETIONS)))
+    longest = max(map(len, COMPLETIONS))
+    upstream = weights_like(2 * len(COMPLETIONS), longest, dtype)
+    model.zero_grad()
+    logp_BT, entropy_BT = completion_logprobs(
+        model,
+        prompts=PROMPTS,
+        completions=[COMPLETIONS[row] for row in order],
+        prompt_of=[PROMPT_OF[row] for row in order],
+        temperature=TEMPERATURE,
+        use_fused=use_fused,
+    )
+    (
+        (logp_BT * upstream[order]).sum() + (entropy_BT * upstream[[row + len(COMPLETIONS) for row in order]]).sum()
+    ).backward()
+    gradients = {name: p.grad.clone() for name, p in model.named_parameters()}
+    return logp_BT.detach(), entropy_BT.detach(), gradients
+
+
+def assert_same(ours, theirs, relative):
+    logp_BT, entropy_BT, gradients = ours
+    for row, (logp, entropy) in enumerate(zip(*theirs[:2], strict=True)):
+        torch.testing.assert_close(logp_BT[row, : len(logp)], logp, rtol=0, atol=relative * 10)
+        torch.testing.assert_close(entropy_BT[row, : len(logp)], entropy, rtol=0, atol=relative * 10)
+        assert not logp_BT[row, len(logp) :].any()
+    for name, gradient in theirs[2].items():
+        scale = gradient.abs().max().clamp(min=1e-6)
+        assert (gradients[name] - gradient).abs().max() <= relative * scale, name
+
+
+@pytest.mark.parametrize("use_fused", [True, False])
+@pytest.mark.parametrize("family", sorted(CONFIGS))
+def test_equals_plain_forward_passes(family, use_fused):
+    theirs = plain(build_model(family), torch.float32)
+    assert_same(shared(tree_model(family), torch.float32, use_fused=use_fused), theirs, 2e-5)
+
+
+@pytest.mark.parametrize("use_fused", [True, False])
+def test_equals_plain_forward_passes_in_float64(use_fused):
+    theirs = plain(build_model("starcoder2", dtype=torch.float64), torch.float64)
+    assert_same(
+        shared(tree_model("starcoder2", dtype=torch.float64), torch.float64, use_fused=use_fused), theirs, 1e-12
+    )
+
+
+def test_order_of_completions_never_matters():
+    model = tree_model("starcoder2", dtype=torch.float64)
+    _, _, first = shared(model, torch.float64)
+    _, _, second = shared(model, torch.float64, order=[6, 2, 0, 7, 5, 1, 4, 3])
+    for name, gradient in first.items():
+        torch.testing.assert_close(second[name], gradient, rtol=1e-12, atol=1e-12)
+
+
+def test_size_of_the_vocabulary_chunk_never_matters(monkeypatch):
+    model = tree_model("starcoder2", dtype=torch.float64)
+    logp, entropy, gradients = shared(model, torch.float64)
+    monkeypatch.setattr(logprobs_module, "CHUNK_ELEMENTS", 3 * SIZES["vocab_size"])
+    other_logp, other_entropy, other = shared(model, torch.float64)
+    torch.testing.assert_close(other_logp, logp, rtol=1e-12, atol=1e-12)
+    torch.testing.assert_close(other_entropy, entropy, rtol=1e-12, atol=1e-12)
+    for name, gradient in gradients.items():
+        torch.testing.assert_close(other[name], gradient, rtol=1e-10, atol=1e-12)
+
+
+@pytest.mark.parametrize("softcap", [None, 2.0])
+def test_head_gradient_against_finite_differences(softcap):
+    torch.manual_seed(0)
+    head = torch.nn.Linear(5, 17).double()
+    hidden = torch.randn(4, 5, dtype=torch.float64, requires_grad=True)
+    targets = torch.tensor([0, 16, 3, 3])
+
+    def call(hidden, weight, bias):
+        linear = torch.nn.Linear(5, 17).double()
+        linear.weight, linear.bias = torch.nn.Parameter(weight), torch.nn.Parameter(bias)
+        del linear.weight, linear.bias
+        linear.weight, linear.bias = weight, bias
+        return head_logprobs(hidden, linear, targets, temperature=0.8, softcap=softcap)
+
+    assert torch.autograd.gradcheck(call, (hidden, head.weight, head.bias))
+
+
+def test_a_completion_of_one_token_needs_no_own_attention():
+    model = tree_model("llama")
+    logp, _ = completion_logprobs(model, prompts=[[5, 6]], completions=[[9], [7]], prompt_of=[0, 0], temperature=1.0)
+    assert logp.shape == (2, 1)
+    assert (logp < 0).all()
