@@ -91,8 +91,7 @@ def _end_of_answer(text: str) -> int:
     """Index behind the last character that is neither blank nor part of a trailing special token."""
     end = len(text)
     while True:
-        while end and text[end - 1] in BLANK:
-            end -= 1
+        end = _end_without_blanks(text, end)
         if text.endswith("|>", 0, end):
             start = text.rfind("<|", max(0, end - _MAX_END_TOKEN_CHARS), end - 2)
             token = text[start:end]
@@ -104,6 +103,19 @@ def _end_of_answer(text: str) -> int:
         if not token:
             return end
         end -= len(token)
+
+
+def _end_without_blanks(text: str, end: int) -> int:
+    """Index behind the last character before ``end`` that is not blank. Pieces that double keep it linear and in C."""
+    size = 64
+    while end:
+        piece = text[max(0, end - size) : end]
+        kept = len(piece.rstrip(BLANK))
+        end -= len(piece) - kept
+        if kept:
+            break
+        size *= 2
+    return end
 
 
 def _closing_token(text: str, end: int) -> str:

@@ -199,3 +199,10 @@ def test_long_texts_of_anything_are_read_in_linear_time(mode):
             parse_plan(text, mode)
             # benchmarks/planning.py measures the bounds; this is far from quadratic even on a busy machine.
             assert time.process_time() - began < 0.5, (pattern, mode)
+
+
+@pytest.mark.parametrize("num", [0, 1, 63, 64, 65, 127, 128, 129, 192, 193, 5000])
+@pytest.mark.parametrize("tail", ["{}", "{}</s>", "</s>{}", "{0}<|end|>{0}</s>{0}"])
+def test_any_number_of_blanks_around_special_tokens_is_dropped(num: int, tail: str) -> None:
+    assert lenient("(a x)\n(b y z)" + tail.format(" \n" * num)).actions == AB
+    assert lenient(tail.format("\v\f" * num)) == Plan((), ())
