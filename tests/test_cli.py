@@ -5,7 +5,6 @@ from __future__ import annotations
 import errno
 import json
 import os
-import resource
 import socket
 import subprocess
 import sys
@@ -80,17 +79,13 @@ def _row(index: int, is_correct: bool) -> dict[str, Any]:
 
 
 @pytest.mark.parametrize("verb", VERBS, ids=" ".join)
-def test_help_is_quick_and_imports_nothing_heavy(verb: list[str]):
+def test_help_imports_nothing_heavy(verb: list[str]):
     code = f"import sys; from gradus.cli.main import run; run(sys.argv[1:]); {PRINT_MODULES}"
-    before = resource.getrusage(resource.RUSAGE_CHILDREN)
     done = subprocess.run(
         [sys.executable, "-c", code, *verb, "--help"], capture_output=True, text=True, timeout=30, cwd=ROOT
     )
-    after = resource.getrusage(resource.RUSAGE_CHILDREN)
     assert done.returncode == 0 and f"Usage: gradus {' '.join(verb)}".strip() in done.stdout
     assert not HEAVY & set(done.stdout.splitlines()[-1].split())
-    seconds = after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
-    assert seconds <= 0.3, f"{seconds:.2f} s of processor time"
 
 
 def test_the_module_and_no_arguments_give_help():

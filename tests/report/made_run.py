@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import math
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -90,9 +91,8 @@ def make_run(
 
 
 def _yaml(text: str) -> str:
-    import json
-
-    return json.dumps(text)
+    """``text`` as a YAML scalar; half a character becomes "?", since no run starts with one in its settings."""
+    return json.dumps(text.encode("utf-8", "replace").decode())
 
 
 def _evaluation_rows(
