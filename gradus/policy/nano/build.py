@@ -1,5 +1,7 @@
 """Makes an embedded policy's folder: config and tokenizer here, weights by a recipe of `gradus sft`.
 
+A new family is a row of FAMILIES and a recipe ``sft_<family>_nano``. For countdown:
+
     python -m gradus.policy.nano.build countdown                    config.json and tokenizer, from the task's own texts
     gradus sft sft_countdown_nano                                   trains the weights from random ones
     python -m gradus.policy.nano.build countdown --weights RUN      copies the last checkpoint's weights into the package
@@ -57,7 +59,10 @@ class Family:
     context_tokens: int = 1024
 
 
-FAMILIES = {"countdown": Family(task="countdown", options={"max_numbers": 3, "operators": "+-"})}
+FAMILIES = {
+    "countdown": Family(task="countdown", options={"max_numbers": 3, "operators": "+-"}),
+}
+"""By name: the part after ``nano/`` of the model's address, and the name of the folder and of the warm-up recipe."""
 
 
 def build(name: str, folder: Path) -> None:
