@@ -11,13 +11,19 @@ from typing import TYPE_CHECKING, Any
 from gradus.types import Completion, Group, Message, Problem, Score
 
 if TYPE_CHECKING:
+    from gradus.probing import probe
     from gradus.tasks.base import load_task
     from gradus.verbs import compare, evaluate, train
 
-__all__ = ["Completion", "Group", "Message", "Problem", "Score", "compare", "evaluate", "load_task", "train"]
+__all__ = ["Completion", "Group", "Message", "Problem", "Score", "compare", "evaluate", "load_task", "probe", "train"]
 __version__ = "0.1.0"
 
-_HOMES = {"load_task": "gradus.tasks.base", "evaluate": "gradus.verbs", "compare": "gradus.verbs"}
+_HOMES = {
+    "load_task": "gradus.tasks.base",
+    "probe": "gradus.probing",
+    "evaluate": "gradus.verbs",
+    "compare": "gradus.verbs",
+}
 
 
 def __getattr__(name: str) -> Any:

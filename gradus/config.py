@@ -21,6 +21,13 @@ Share = Annotated[float, Field(ge=0, le=1)]
 NonNegative = Annotated[float, Field(ge=0)]
 
 
+ProbeLimit = Literal[
+    "min_accuracy", "max_accuracy", "min_mixed", "comfortable_mixed", "first_mixed", "max_truncated", "max_error_frac",
+    "caution_accuracy_low", "caution_accuracy_high", "caution_truncated", "caution_duplicates",
+]  # fmt: skip
+"""Names of the limits of `gradus probe`; values: `gradus.evaluation.verdict.LIMITS`."""
+
+
 class Section(BaseModel):
     """Base of every node: frozen, typed, unknown keys refused, attribute docstrings are the documentation."""
 
@@ -66,6 +73,8 @@ class CurriculumConfig(Section):
     """Problems sampled per batch of rollouts."""
     num_problems: PositiveInt | None = None
     """Use only the first so many training problems of each task; null: all."""
+    problems_file: str | None = None
+    """Use only the training problems whose ids are in this JSONL file (`gradus probe --keep`); null: all."""
     balance_domains: bool | Literal["carry"] = False
     """``true``: as many problems of each domain in every step; ``carry``: on average, where they do not divide."""
     buckets: Literal["percentile", "rank"] = "percentile"
@@ -208,6 +217,17 @@ class EvaluationConfig(Section):
     """Decides the verdict and the best checkpoint."""
 
 
+class ProbeConfig(Section):
+    """`gradus probe`: is there something to learn before anything is trained?"""
+
+    num_problems: PositiveInt = Field(default=200, json_schema_extra=MUTABLE)
+    """Training problems that are sampled, drawn at random; 200 give the mixed share to about ± 0.07."""
+    samples_per_problem: Annotated[int, Field(ge=2)] | None = Field(default=None, json_schema_extra=MUTABLE)
+    """Completions per problem; null: 16, or the group size where that is larger."""
+    limits: dict[ProbeLimit, Share] = Field(default={}, json_schema_extra=MUTABLE)
+    """Limits of the verdict and of its cautions that differ from the default; they are listed in `docs/probe.md`."""
+
+
 class CheckpointConfig(Section):
     """What survives a crash."""
 
@@ -256,6 +276,7 @@ class Config(Section):
     sft: SftConfig = SftConfig()
     scoring: ScoringConfig = ScoringConfig()
     evaluation: EvaluationConfig = EvaluationConfig()
+    probe: ProbeConfig = ProbeConfig()
     checkpoint: CheckpointConfig = CheckpointConfig()
     records: RecordsConfig = RecordsConfig()
 
@@ -264,7 +285,8 @@ class Config(Section):
         unused = sorted(
             name
             for name, field in CurriculumConfig.model_fields.items()
-            if name not in ("problems_per_step", "num_problems") and getattr(self.curriculum, name) != field.default
+            if name not in ("problems_per_step", "num_problems", "problems_file")
+            and getattr(self.curriculum, name) != field.default
         )
         if unused:
             raise ValueError(

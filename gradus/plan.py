@@ -17,7 +17,7 @@ from gradus.config import Config
 from gradus.exits import Exit
 from gradus.tasks.base import load_task
 
-Kind = Literal["train", "sft", "evaluate"]
+Kind = Literal["train", "sft", "evaluate", "probe"]
 
 _NANO = Path(__file__).parent / "policy" / "nano"
 _MAX_HEAD_BYTES = 100_000_000
@@ -30,7 +30,7 @@ def plan(config: Config, kind: Kind) -> dict[str, Any]:
     return {
         "command": kind,
         "work": _work(config, kind),
-        "model": _model(config),
+        "model": model_facts(config),
         "tasks": {name: _task(name, options) for name, options in config.tasks.items()},
         "imports": ["torch", "transformers", "safetensors", *(["peft"] if config.model.lora else [])],
     }
@@ -52,6 +52,15 @@ def _work(config: Config, kind: Kind) -> dict[str, Any]:
     per_evaluation = evaluation.num_problems * samples
     if kind == "evaluate":
         return {"completions": per_evaluation, "tokens_at_most": per_evaluation * sampling.max_tokens}
+    if kind == "probe":
+        per_problem = config.probe.samples_per_problem or max(16, sampling.group_size)
+        completions = config.probe.num_problems * per_problem
+        return {
+            "problems_at_most": config.probe.num_problems,
+            "completions_per_problem": per_problem,
+            "completions": completions,
+            "tokens_at_most": completions * sampling.max_tokens,
+        }
     num_evaluations = 2 + (config.num_steps - 1) // (evaluation.every_steps or config.num_steps)
     evaluated = {"evaluations": num_evaluations, "evaluation_completions": num_evaluations * per_evaluation}
     if kind == "sft":
@@ -69,7 +78,7 @@ def _work(config: Config, kind: Kind) -> dict[str, Any]:
     }
 
 
-def _model(config: Config) -> dict[str, Any]:
+def model_facts(config: Config) -> dict[str, Any]:
     """Sizes where the weights lie here; nothing is loaded."""
     path = config.model.path
     folder = _NANO / path.removeprefix("nano/") if path.startswith("nano/") else Path(path).expanduser()

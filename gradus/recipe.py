@@ -190,10 +190,9 @@ class _Draft:
 
 
 def _anchored(tree: dict[str, Any], folder: Path) -> dict[str, Any]:
-    """The tree with ``./`` and ``../`` paths of model and tasks made absolute from ``folder``."""
-    sections = {"model": _anchor(tree["model"], folder)} if "model" in tree else {}
-    sections |= {"tasks": _anchor(tree["tasks"], folder)} if "tasks" in tree else {}
-    return {**tree, **sections}
+    """The tree with ``./`` and ``../`` paths of model, tasks and curriculum made absolute from ``folder``."""
+    anchored = {name: _anchor(tree[name], folder) for name in ("model", "tasks", "curriculum") if name in tree}
+    return {**tree, **anchored}
 
 
 def _anchor(value: Any, folder: Path) -> Any:
@@ -267,6 +266,10 @@ def _complaints(
     if here in seen:
         return  # the other branches of a union
     seen.add(here)
+    if error["loc"] and error["loc"][-1] == "[key]":  # an entry of a leaf that is a mapping with known names
+        entries = [".".join((*here[:-1], name)) for name in re.findall(r"'([^']+)'", error["ctx"]["expected"])]
+        yield _placed(here, where, keys.unknown_key(".".join(here), entries))
+        return
     if error["type"] != "extra_forbidden":
         yield _placed(here, where, keys.wrong_value(".".join(here), error, schema))
         return

@@ -57,7 +57,7 @@ def run(
     from gradus.train.interrupt import catch_signals
     from gradus.train.start import open_existing, open_run
 
-    _need_torch(f"gradus {kind}")
+    need_torch(f"gradus {kind}")
     loaded: list[Problems] = []
 
     def fingerprint_of_data(config: Config) -> str:
@@ -76,7 +76,7 @@ def run(
             return _to_the_end(start, loaded[0] if loaded else None)
 
 
-def _need_torch(what: str) -> None:
+def need_torch(what: str) -> None:
     """Says what is missing before anything is made or loaded."""
     for package in ("torch", "transformers", "safetensors"):
         if importlib.util.find_spec(package) is None:
@@ -168,7 +168,7 @@ def evaluate(
     """
     from gradus.evaluation.run import evaluate_model
 
-    _need_torch("gradus evaluate")
+    need_torch("gradus evaluate")
     from gradus.train.address import locate
 
     resolved = from_config(config) if isinstance(config, Config) else config

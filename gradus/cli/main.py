@@ -16,6 +16,7 @@ import typer
 
 from gradus.cli import config, reading, runs, tasks
 from gradus.cli.errors import judge
+from gradus.cli.probe import probe
 from gradus.exits import Code
 
 FLAGS = ("--json", "-v", "--verbose", "-q", "--quiet")
@@ -27,7 +28,7 @@ app = typer.Typer(
     add_completion=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
-for verb in (tasks.prepare, runs.sft, runs.train, runs.evaluate, runs.compare, reading.report, reading.rollouts):
+for verb in (tasks.prepare, probe, runs.sft, runs.train, runs.evaluate, runs.compare, reading.report, reading.rollouts):
     app.command()(verb)
 app.add_typer(tasks.app, name="tasks")
 app.add_typer(config.app, name="config")

@@ -44,7 +44,7 @@ def _train(kind: Literal["train", "sft"], arguments: Sequence[str], is_dry: bool
     from gradus import console, verbs
 
     if is_dry:
-        return _plan(kind, arguments)
+        return plan_only(kind, arguments)
     names, overrides = names_and_overrides(arguments)
     folder = run_folder(names)
     summary = verbs.run(kind, config_of(arguments) if folder is None else folder, overrides, **options)
@@ -52,7 +52,8 @@ def _train(kind: Literal["train", "sft"], arguments: Sequence[str], is_dry: bool
     return None
 
 
-def _plan(kind: Literal["train", "sft", "evaluate"], arguments: Sequence[str]) -> None:
+def plan_only(kind: Literal["train", "sft", "evaluate", "probe"], arguments: Sequence[str]) -> None:
+    """What a command would do (`--dry-run`)."""
     from gradus import console, plan
 
     facts = without_secrets(plan.plan(config_of(arguments).config, kind))
@@ -83,7 +84,7 @@ def evaluate(
         raise ValueError(f"evaluate takes one model, not {len(names)}; e.g. gradus evaluate runs/first@last")
     settings = [recipe] if recipe else [found["run"]] if (found := verbs.address(names[0])) else []
     if dry_run:
-        return _plan("evaluate", [*settings, *overrides])
+        return plan_only("evaluate", [*settings, *overrides])
     summary = verbs.evaluate(
         names[0], config_of([*settings, *overrides]), split=split, limit=limit, samples=samples, out=out
     )

@@ -6,9 +6,11 @@ import hashlib
 import json
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
+from pathlib import Path
 
 from gradus.config import Config
 from gradus.exits import Code, Exit
+from gradus.jsonl import read_jsonl
 from gradus.tasks.base import Task, load_task
 from gradus.types import Problem, Split
 
@@ -33,14 +35,33 @@ def load_tasks(config: Config) -> dict[str, Task]:
 
 
 def load_problems(config: Config) -> Problems:
-    """Makes or reads the training problems, at most ``curriculum.num_problems`` of each task. Exit(NOTHING_USABLE) if
-    there are none."""
+    """Makes or reads the training problems, at most ``curriculum.num_problems`` of each task, and of these only those
+    that ``curriculum.problems_file`` names. Exit(NOTHING_USABLE) if there are none."""
     tasks = load_tasks(config)
-    limit = config.curriculum.num_problems
+    limit, file = config.curriculum.num_problems, config.curriculum.problems_file
     train = tuple(problem for task in tasks.values() for problem in task.problems("train", limit))
+    if file is not None:
+        train = _named_in(Path(file), train)
     if not train:
         raise Exit(Code.NOTHING_USABLE, "the training split is empty", hint="check the task's source in the recipe")
     return Problems(tasks=tasks, train=train, fingerprint=fingerprint(train))
+
+
+def _named_in(file: Path, problems: tuple[Problem, ...]) -> tuple[Problem, ...]:
+    """The problems whose ids are in a JSONL file; ValueError where the file and the problems do not belong together."""
+    records = read_jsonl(file)
+    names = {row["id"] for row in records.rows if isinstance(row.get("id"), str)}
+    if not names or records.num_torn:
+        what = f"has {records.num_torn} broken lines" if records.num_torn else "names no problem"
+        raise ValueError(f"curriculum.problems_file={str(file)!r} {what}; give a file made by gradus probe --keep")
+    kept = tuple(problem for problem in problems if problem.id in names)
+    if len(kept) < len(names):
+        missing = sorted(names - {problem.id for problem in kept})
+        raise ValueError(
+            f"{len(missing)} problems of {file} are not among the training problems, the first {missing[0]}; "
+            "use the tasks and curriculum.num_problems that the file was made with"
+        )
+    return kept
 
 
 def held_out_problems(

@@ -198,7 +198,7 @@ def evaluate_model(
 
     The result goes to ``out``, or, for a checkpoint of a run, into that run's ``evaluations/``. Returns the summary.
     """
-    from gradus.policy.load import load_policy
+    from gradus.policy.load import load_policy, use_threads
 
     config = resolved.config
     config = config.model_copy(
@@ -216,6 +216,7 @@ def evaluate_model(
         }
     )
     tasks = load_tasks(config)
+    use_threads(config.torch_threads)
     policy = load_policy(config.model, seed=config.seed, is_trainable=False)
     evaluated, summary = evaluate_problems(
         make_engine(config, policy, tasks),

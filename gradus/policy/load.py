@@ -77,6 +77,12 @@ class Policy:
         return [(name, parameter) for name, parameter in self.model.named_parameters() if parameter.requires_grad]
 
 
+def use_threads(count: int | None) -> None:
+    """CPU threads of torch, as ``torch_threads`` says; None leaves torch's own choice."""
+    if count is not None:
+        torch.set_num_threads(count)
+
+
 def load_policy(config: ModelConfig, *, seed: int = 0, is_trainable: bool = True) -> Policy:
     """Loads weights and tokenizer. ValueError for an address that has no model, a model without chat template, a model
     whose attention cannot take part in prompt sharing; ImportError texts name the missing extra."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from gradus.config import ModelConfig
 from gradus.evaluation.run import Located
 from gradus.exits import Code, Exit
 from gradus.rundir import RunDirectory
@@ -31,6 +32,23 @@ def locate(model: str) -> Located:
         return Located(model=model, path=base.path, revision=base.revision, run=run.path)
     step = _step(run, which, model)
     return Located(model=model, path=str(model_folder(run, step)), run=run.path, step=step)
+
+
+def at_address(config: ModelConfig, model: str | None = None) -> tuple[ModelConfig, Located]:
+    """``config`` with the weights that its own address names, or those of ``model``, as `policy.load` takes them.
+
+    Raises:
+        As `locate`.
+    """
+    if model is None:
+        named = config.path if config.revision is None else f"{config.path}@{config.revision}"
+        found = Located(model=named, path=config.path, revision=config.revision)
+        if config.revision is None:
+            found = locate(config.path)
+        return config.model_copy(update={"path": found.path, "revision": found.revision}), found
+    found = locate(model)
+    update = {"path": found.path, "revision": found.revision, "init": "pretrained", "lora": None}
+    return config.model_copy(update=update), found
 
 
 def _step(run: RunDirectory, which: str, model: str) -> int:

@@ -6,7 +6,6 @@ Batch) → `train/update.py` (one optimizer step) → `policy/logprobs.py` (log-
 
 from __future__ import annotations
 
-import copy
 import time
 from collections.abc import Sequence
 from typing import Any
@@ -21,6 +20,7 @@ from gradus.exits import Code, Exit
 from gradus.policy.load import load_policy
 from gradus.rollout.engine import Sampling
 from gradus.rollout.rollout import Timing, roll_out, sample_seeds
+from gradus.train.address import at_address
 from gradus.train.batch import Batch, collate
 from gradus.train.metrics import rollout_metrics
 from gradus.train.records import rollout_rows
@@ -167,7 +167,7 @@ def _reference(session: Session, algorithm: Algorithm) -> nn.Module | None:
     """A frozen copy of the base model where the KL term needs one and no adapter can be switched off."""
     if algorithm.kl_coef == 0 or session.config.model.lora is not None:
         return None
-    base = copy.deepcopy(session.config.model)
+    base, _ = at_address(session.config.model)
     return load_policy(base, seed=session.config.seed, is_trainable=False).model
 
 

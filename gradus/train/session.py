@@ -21,9 +21,10 @@ from gradus.data.order import ProblemOrder
 from gradus.data.problems import Problems
 from gradus.exits import Code, Exit
 from gradus.jsonl import finite
-from gradus.policy.load import Policy, load_policy
+from gradus.policy.load import Policy, load_policy, use_threads
 from gradus.rundir import RunDirectory
 from gradus.train import checkpoint as checkpoints
+from gradus.train.address import at_address
 from gradus.train.checkpoint import Checkpoint, Saver
 from gradus.train.environment import differences
 from gradus.train.interrupt import Interrupted, Stop, catch_signals
@@ -60,8 +61,7 @@ class Session:
 
     def _open_state(self, found: Checkpoint | None) -> TrainState:
         config = self.config
-        if config.torch_threads is not None:
-            torch.set_num_threads(config.torch_threads)
+        use_threads(config.torch_threads)
         policy = load_policy(self._model_at(found), seed=config.seed)
         self.train_problems = self._within_limits(policy)
         state = TrainState(
@@ -78,7 +78,7 @@ class Session:
 
     def _model_at(self, found: Checkpoint | None) -> ModelConfig:
         if found is None:
-            return self.config.model
+            return at_address(self.config.model)[0]
         return self.config.model.model_copy(
             update={"path": str(found.path / "model"), "revision": None, "init": "pretrained"}
         )
