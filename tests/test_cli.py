@@ -21,7 +21,7 @@ from gradus.rundir import RunDirectory
 
 ROOT = Path(__file__).parent.parent
 VERBS = [
-    [], ["tasks"], ["tasks", "list"], ["tasks", "check"], ["prepare"], ["sft"], ["train"], ["evaluate"], ["compare"],
+    [], ["tasks"], ["tasks", "list"], ["tasks", "check"], ["prepare"], ["probe"], ["sft"], ["train"], ["evaluate"], ["compare"],
     ["report"], ["rollouts"], ["config"], ["config", "show"], ["config", "validate"], ["config", "diff"],
 ]  # fmt: skip
 PRINT_MODULES = "print(*{name.partition('.')[0] for name in sys.modules})"
@@ -116,6 +116,7 @@ WORKING: list[list[str]] = [
     ["tasks", "check", "countdown", "max_numbers=3", "--num", "5"],
     ["prepare", "countdown", "max_numbers=3", "--limit", "5", "--out", "out"],
     ["train", "countdown_nano", "--dry-run"],
+    ["probe", "countdown_nano", "--dry-run"],
     ["sft", "sft_countdown_nano", "seed=3", "--dry-run"],
     ["evaluate", "nano/countdown", "--recipe", "countdown_nano", "--dry-run"],
     ["evaluate", "runs/x@base", "--dry-run"],
@@ -137,6 +138,8 @@ FAILING: list[tuple[int, list[str]]] = [
     (2, ["prepare", "countdown", "max_numbrs=3"]),
     (2, ["prepare"]),
     (2, ["train", "countdown_nano", "rollout.n=8"]),
+    (2, ["probe", "countdown_nano", "--samples", "4"]),
+    (2, ["probe", "countdown_nano", "probe.limits.min_acuracy=0.1"]),
     (2, ["train", "runs/x", "seed=8"]),
     (2, ["train", "runs"]),
     (2, ["sft", "runs/x"]),

@@ -1,0 +1,93 @@
+"""`gradus probe` whole, as a function and as a command: files, exit codes, the table, a real policy."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+import gradus
+from gradus.cli import main as cli
+from gradus.evaluation.probe_table import lines
+from gradus.jsonl import read_json
+from gradus.probing import buckets_of, samples_of
+from tests.train.runs import config_of, run, tiny
+
+SCRIPTED = ["countdown_nano", "engine.name=scripted", "torch_threads=1"]
+
+
+def test_a_probe_of_a_capable_policy_says_go_and_writes_its_files(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+):
+    monkeypatch.chdir(tmp_path)
+    arguments = [*SCRIPTED, "--num", "20", "--price-per-hour", "2", "--keep", "0.1", "0.9", "--out", "kept.jsonl"]
+    code = cli.run(["probe", *arguments])
+    out = capfd.readouterr().out
+    assert (
+        code == 0 and "VERDICT GO: train" in out and out.startswith("probe  countdown · nano/countdown · 20 problems")
+    )
+    (folder,) = (tmp_path / "runs").iterdir()
+    assert folder.name.startswith("probe-countdown-nano-countdown-")
+    found = read_json(folder / "probe.json")
+    assert found["verdict"] == "GO" and found["settings"]["model"] == "nano/countdown"
+    assert len((folder / "probe_rows.jsonl").read_text().splitlines()) == 20 * 16
+    assert found["cost"]["disk_bytes"] > 1e6 and "folder" not in found
+    assert cli.run(["--json", "probe", *arguments]) == 2, "kept.jsonl exists"
+    assert "exists already" in json.loads(capfd.readouterr().out)["error"]["message"]
+
+
+def test_the_same_on_a_saturated_and_on_a_hopeless_policy(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+):
+    monkeypatch.chdir(tmp_path)
+    verdicts = {}
+    for error_rate in ("0.0", "1.0"):
+        code = cli.run(["--json", "probe", *SCRIPTED, f"engine.error_rate={error_rate}", "--num", "20"])
+        verdicts[error_rate] = (code, json.loads(capfd.readouterr().out)["verdict"])
+    assert verdicts == {"0.0": (3, "HARDER_DATA"), "1.0": (3, "SFT_FIRST")}
+
+
+def test_a_real_policy_is_sampled_and_an_update_is_timed(tmp_path: Path):
+    config = config_of(tiny(tmp_path))
+    before = [path.read_bytes() for path in sorted((tmp_path / "policy").iterdir())]
+    found = gradus.probe(config, num=5, time_update=True, folder=tmp_path / "probe")
+    assert found.judgement.rule == "V2", "a random policy does not stop"
+    assert found.facts["cost"]["update_seconds"] > 0 and found.facts["entropy"]["value"] > 1
+    assert "raise the token limit" in "\n".join(lines(found))
+    assert before == [path.read_bytes() for path in sorted((tmp_path / "policy").iterdir())]
+
+
+def test_a_checkpoint_of_a_run_can_be_probed_and_trained_from(tmp_path: Path):
+    run(config_of(tiny(tmp_path)), tmp_path / "runs")
+    first = tmp_path / "runs" / "run"
+    config = config_of(Path(f"{first}@2"), name="second", num_steps=1)
+    found = gradus.probe(config, num=2, folder=tmp_path / "probe")
+    assert found.facts["settings"]["step"] == 2
+    other = gradus.probe(config, model=f"{first}@base", num=2, folder=tmp_path / "probe")
+    assert other.facts["settings"]["step"] == 0
+    assert [row["completion"] for row in found.rows] != [row["completion"] for row in other.rows]
+    summary = run(config, tmp_path / "runs")
+    assert summary["step"] == 1
+
+
+def test_too_few_samples_for_the_groups_of_training_are_refused(tmp_path: Path):
+    config = config_of(tmp_path, sampling={"group_size": 32})
+    assert samples_of(config, None) == 32 and samples_of(config_of(tmp_path), None) == 16
+    assert samples_of(config_of(tmp_path, probe={"samples_per_problem": 8}), None) == 8
+    with pytest.raises(ValueError, match=r"16 samples per problem .* use --samples 32"):
+        samples_of(config, 16)
+
+
+def test_buckets_are_cut_over_all_training_problems(tmp_path: Path):
+    from gradus.data.problems import load_problems
+
+    config = config_of(tmp_path)
+    buckets = buckets_of(config, load_problems(config).train)
+    assert len(buckets) == 24 and set(buckets.values()) <= {"easy", "medium", "hard"}
+
+
+def test_a_dry_run_samples_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]):
+    monkeypatch.chdir(tmp_path)
+    assert cli.run(["probe", "countdown_nano", "--dry-run"]) == 0
+    assert "completions: 3,200" in capfd.readouterr().out and not list(tmp_path.iterdir())
