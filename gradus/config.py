@@ -282,17 +282,6 @@ class Config(Section):
 
     @model_validator(mode="after")
     def _fits_together(self) -> Config:
-        unused = sorted(
-            name
-            for name, field in CurriculumConfig.model_fields.items()
-            if name not in ("problems_per_step", "num_problems", "problems_file")
-            and getattr(self.curriculum, name) != field.default
-        )
-        if unused:
-            raise ValueError(
-                f"curriculum.{unused[0]} is not used by the training loop yet; "
-                "leave it out, or draw with gradus.data.curriculum.CurriculumSampler in your own loop"
-            )
         updates, problems = self.optimizer.updates_per_batch, self.curriculum.problems_per_step
         if problems % updates:
             raise ValueError(

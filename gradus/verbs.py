@@ -53,6 +53,7 @@ def run(
     **options: Any,
 ) -> dict[str, Any]:
     """Begins or goes on with a training run or a warm-up; a ``Path`` is the folder of a run to go on with."""
+    from gradus.data.order import sampler_for
     from gradus.data.problems import fingerprint, load_problems
     from gradus.train.interrupt import catch_signals
     from gradus.train.start import open_existing, open_run
@@ -62,6 +63,7 @@ def run(
 
     def fingerprint_of_data(config: Config) -> str:
         loaded.append(load_problems(config))
+        sampler_for(config, loaded[0].train, kind=kind)  # what does not fit the problems is refused before a run exists
         return fingerprint(loaded[0].train)
 
     options |= {"kind": kind, "data_fingerprint": fingerprint_of_data}

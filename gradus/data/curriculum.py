@@ -11,7 +11,6 @@ Without schedule and balance there is one pool, and the order is plain shuffled 
 from __future__ import annotations
 
 import copy
-import hashlib
 import logging
 import random
 from collections import Counter, deque
@@ -24,15 +23,17 @@ from gradus.data.adaptive import Mode, Progress
 from gradus.data.credit import Credit
 from gradus.data.curriculum_metrics import Draw, Outcome, draw_metrics, outcome_metrics, outcome_of
 from gradus.data.pool import Pool
-from gradus.data.schedule import DEFAULT, PhaseLike, fraction_at, weights_at
+from gradus.data.schedule import DEFAULT, Phase, PhaseLike, fraction_at, weights_at
 from gradus.data.strata import (
+    STATE_VERSION,
     Balance,
     Item,
     ItemLike,
     PoolName,
+    Strata,
     check_batch,
+    check_state,
     cut_into_buckets,
-    index_by_key,
     make_pools,
     read_schedules,
     read_shares,
@@ -53,7 +54,6 @@ __all__ = [
     "weights_at",
 ]
 
-VERSION = 1
 WINDOW_STEPS = 50
 FALLBACK: tuple[Bucket, ...] = ("medium", "easy", "hard")
 """Where a place goes whose bucket has no problem in the domain."""
@@ -123,21 +123,19 @@ class CurriculumSampler(Generic[T]):
         self.accumulation = accumulation
         self.seed = seed
         self.batch_size = batch_size
-        self._draw, self._replacement, self._balance = draw, replacement, balance
+        self._draw, self._replacement = draw, replacement
         self._cooldown_steps = cooldown_steps
         self.domains = sorted({view.domain for view in views})
+        self.balance: Balance = balance
         self._lanes = self.domains if balance != "none" else [""]
         check_batch(batch_size, accumulation, self.domains, balance, num_processes)
         self._schedules = read_schedules(schedule, self.domains, balance)
         self._is_plain = schedule is None and balance == "none"
-        self._views = views
-        self._buckets = cut_into_buckets(views, buckets, quantiles, edges)
-        self._index_of = index_by_key(views)
-        self._fingerprint = _fingerprint(views, self._buckets)
+        self.strata = Strata(views, cut_into_buckets(views, buckets, quantiles, edges))
         self._shares = read_shares(self._lanes, domain_weights, balance)
         self.progress = Progress(mode=adaptive, hold_limit=hold_limit)
         self._pools = make_pools(
-            views, self._buckets, seed, by_domain=balance != "none", by_bucket=bool(self._schedules)
+            views, self.strata.buckets, seed, by_domain=balance != "none", by_bucket=bool(self._schedules)
         )
         if balance == "exact":
             warn_of_small_domains(views, batch_size // len(self.domains) * accumulation)
@@ -148,8 +146,10 @@ class CurriculumSampler(Generic[T]):
         self._fallbacks: Counter[str] = Counter()
         self._cool_until: dict[int, int] = {}
         self._window: deque[list[int]] = deque(maxlen=WINDOW_STEPS)
+        self._num_drawn = 0
         # What is only remembered.
         self._last: Draw | None = None
+        self._before: Draw | None = None
         self._last_batches: list[list[T]] = []
         self._outcome: dict[str, float] = {}
         self._trained: int | None = None
@@ -215,11 +215,16 @@ class CurriculumSampler(Generic[T]):
         drawn: list[T] = []
         for problem in problems:
             index = self._index(problem)
-            lane = self._views[index].domain if self._balance != "none" else ""
-            bucket = self._buckets[index] if self._schedules else None
+            lane = self.strata.views[index].domain if self.balance != "none" else ""
+            bucket = self.strata.buckets[index] if self._schedules else None
             drawn.append(self.items[self._take(self._pools[lane, bucket], self._last, None)])
         self._keep_state()
         return drawn
+
+    def begin_at(self, step: int) -> None:
+        """Begins anew, with no state, at a step: for a run whose problems were exchanged."""
+        assert self._last is None, "nothing has been drawn yet"
+        self._next_step = step
 
     def fast_forward(self, i: int) -> None:
         """Draws and forgets all steps before ``i``. ValueError where results decide what is drawn."""
@@ -231,7 +236,10 @@ class CurriculumSampler(Generic[T]):
     def _draw_step(self, step: int) -> list[list[T]]:
         if (self.progress.mode or self._cooldown_steps) and self._last and self._trained != self._last.step:
             raise ValueError(f"step {self._last.step} has no results yet; an adaptive curriculum needs update() first")
-        self._last = draw = Draw(step=step, fraction=fraction_at(step, self.max_steps), weights={})
+        self._before, self._last = (
+            self._last,
+            (draw := Draw(step=step, fraction=fraction_at(step, self.max_steps), weights={})),
+        )
         self._outcome = {}
         for lane in self._lanes if self._schedules else ():
             schedule = self._schedules[lane or self.domains[0]]
@@ -256,7 +264,7 @@ class CurriculumSampler(Generic[T]):
 
     def _places(self) -> dict[str, int]:
         """Problems of each lane in the next micro-batch."""
-        if self._balance != "carry":
+        if self.balance != "carry":
             return {lane: self.batch_size // len(self._lanes) for lane in self._lanes}
         given = Counter(self._lane_credit.allot(self.batch_size, [self._shares[lane] for lane in self._lanes]))
         return {lane: given[lane] for lane in self._lanes}
@@ -270,18 +278,23 @@ class CurriculumSampler(Generic[T]):
         return list(self._credit[lane].allot(num_places, weights))
 
     def _pool(self, lane: str, bucket: Bucket | None, draw: Draw) -> Pool:
-        pool = self._pools.get((lane, bucket))
-        if pool is not None:
-            return pool
+        if bucket is None or (lane, bucket) in self._pools:
+            return self._pools[lane, bucket]
         self._fallbacks[lane] += 1
         draw.num_fallbacks += 1
-        return next(self._pools[lane, other] for other in FALLBACK if (lane, other) in self._pools)
+        return self._pools[lane, self.stand_in(lane, bucket)]
+
+    def stand_in(self, domain: str, bucket: Bucket) -> Bucket:
+        """The bucket that gives the problems asked of ``bucket``: itself, or what stands in for an empty one."""
+        lane = domain if self.balance != "none" else ""
+        return bucket if (lane, bucket) in self._pools else next(b for b in FALLBACK if (lane, b) in self._pools)
 
     def _take(self, pool: Pool, draw: Draw, rng: random.Random | None) -> int:
         index = pool.take_any(rng) if rng else pool.take(lambda index: self._is_barred(index, draw), draw.taken)
+        self._num_drawn += 1
         draw.taken.add(index)
-        draw.domains.append(self._views[index].domain)
-        draw.buckets.append(self._buckets[index])
+        draw.domains.append(self.strata.views[index].domain)
+        draw.buckets.append(self.strata.buckets[index])
         return index
 
     def _is_barred(self, index: int, draw: Draw) -> bool:
@@ -297,11 +310,11 @@ class CurriculumSampler(Generic[T]):
         if i >= self._next_step:
             raise ValueError(f"update({i}) before step({i}) was drawn")
         for outcome in results:
-            index = self._index_of.get((outcome.domain, outcome.key))
+            index = self.strata.index_of.get((outcome.domain, outcome.key))
             if index is None:
                 raise ValueError(f"result of {outcome.key!r} in {outcome.domain!r}, which this sampler has not")
-            lane = outcome.domain if self._balance != "none" else ""
-            self.progress.observe(lane, self._buckets[index], outcome.success)
+            lane = outcome.domain if self.balance != "none" else ""
+            self.progress.observe(lane, self.strata.buckets[index], outcome.success)
             if self._cooldown_steps and not outcome.has_spread:
                 self._cool_until[index] = i + 1 + self._cooldown_steps
         self._cool_until = {index: until for index, until in self._cool_until.items() if until > i}
@@ -328,12 +341,30 @@ class CurriculumSampler(Generic[T]):
     @property
     def buckets(self) -> dict[str, Bucket]:
         """Key of every problem to its bucket."""
-        return {view.key: bucket for view, bucket in zip(self._views, self._buckets, strict=True)}
+        return self.strata.by_key
 
     @property
-    def num_passes(self) -> float:
-        """Times that the most used pool has been gone through, as a fraction."""
-        return max(pool.num_passes + pool.position / len(pool) for pool in self._pools.values())
+    def epoch(self) -> float:
+        """Problems drawn so far, as passes through all of them."""
+        return self._num_drawn / len(self.items)
+
+    @property
+    def is_scheduled(self) -> bool:
+        """Whether there are buckets with weights that follow a schedule."""
+        return bool(self._schedules)
+
+    @property
+    def schedules(self) -> dict[str, tuple[Phase, ...]]:
+        """Domain to phases; empty without a schedule."""
+        return dict(self._schedules)
+
+    def requested(self, *, before: bool = False) -> dict[str, dict[Bucket, float]]:
+        """Bucket weights by lane of the step drawn last, or of the one ``before`` it; empty without a schedule."""
+        draw = self._before if before else self._last
+        return {
+            lane: {bucket: float(weight) for bucket, weight in zip(BUCKETS, weights, strict=True)}
+            for lane, weights in (draw.weights.items() if draw is not None else ())
+        }
 
     # --- state ---------------------------------------------------------------------------------------------------
 
@@ -351,7 +382,9 @@ class CurriculumSampler(Generic[T]):
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         """Goes on where ``state`` was taken. ValueError names what differs; another ``max_steps`` only warns."""
-        self._check_state(state)
+        check_state(state, self._settings())
+        if state["max_steps"] != self.max_steps and self._schedules:
+            _log.warning("the schedule now runs over %d steps, before %d", self.max_steps, state["max_steps"])
         self._next_step = int(state["next_step"])
         for name, pool in self._pools.items():
             pool.load(state["pools"][_pool_name(name)])
@@ -362,12 +395,13 @@ class CurriculumSampler(Generic[T]):
         self._cool_until = {int(index): int(until) for index, until in state["cool_until"].items()}
         self._window = deque((list(counts) for counts in state["window"]), maxlen=WINDOW_STEPS)
         self.progress.load(state["progress"])
-        self._last, self._last_batches, self._outcome = None, [], {}
+        self._num_drawn = int(state["num_drawn"])
+        self._last, self._before, self._last_batches, self._outcome = None, None, [], {}
         self._trained, self._states = None, {}
 
     def _state(self) -> dict[str, Any]:
         return {
-            "version": VERSION,
+            "version": STATE_VERSION,
             "next_step": self._next_step,
             "settings": self._settings(),
             "max_steps": self.max_steps,
@@ -377,6 +411,7 @@ class CurriculumSampler(Generic[T]):
             "fallbacks": dict(self._fallbacks),
             "cool_until": {str(index): until for index, until in self._cool_until.items()},
             "window": [list(counts) for counts in self._window],
+            "num_drawn": self._num_drawn,
             "progress": self.progress.state(),
         }
 
@@ -388,28 +423,11 @@ class CurriculumSampler(Generic[T]):
             "accumulation": self.accumulation,
             "draw": self._draw,
             "replacement": self._replacement,
-            "balance": self._balance,
+            "balance": self.balance,
             "adaptive": self.progress.mode,
             "has_schedule": bool(self._schedules),
-            "items": self._fingerprint,
+            "items": self.strata.fingerprint,
         }
-
-    def _check_state(self, state: Mapping[str, Any]) -> None:
-        if not isinstance(state, Mapping) or state.get("version") != VERSION:
-            found = state.get("version") if isinstance(state, Mapping) else type(state).__name__
-            raise ValueError(f"curriculum state of version {found!r}; this program reads version {VERSION}")
-        missing = [
-            key for key in ("next_step", "settings", "pools", "credit", "progress", "window") if key not in state
-        ]
-        if missing:
-            raise ValueError(f"curriculum state lacks {missing[0]!r}; it is truncated: use another checkpoint")
-        for key, mine in self._settings().items():
-            theirs = state["settings"].get(key)
-            if theirs != mine:
-                what = "another list of problems" if key == "items" else f"{key}={theirs!r}, not {mine!r}"
-                raise ValueError(f"curriculum state of {what}; start a new run or restore the old setting")
-        if state["max_steps"] != self.max_steps:
-            _log.warning("the schedule now runs over %d steps, before %d", self.max_steps, state["max_steps"])
 
     def _keep_state(self) -> None:
         if not self.progress.mode and not self._cooldown_steps:
@@ -419,15 +437,8 @@ class CurriculumSampler(Generic[T]):
 
     def _index(self, problem: T) -> int:
         view = view_of(problem)
-        return self._index_of[view.domain, view.key]
+        return self.strata.index_of[view.domain, view.key]
 
 
 def _pool_name(name: PoolName) -> str:
     return f"{name[0]}/{name[1] or 'all'}"
-
-
-def _fingerprint(views: Sequence[Item], buckets: Sequence[Bucket]) -> str:
-    digest = hashlib.sha256()
-    for view, bucket in zip(views, buckets, strict=True):
-        digest.update(f"{view.domain}\0{view.key}\0{bucket}\n".encode())
-    return digest.hexdigest()

@@ -76,8 +76,8 @@ def draw_metrics(draw: Draw, domains: Sequence[str], window: Iterable[Sequence[i
     delivered, totals = Counter(draw.buckets), [sum(column) for column in zip(*window, strict=True)]
     differs = len(set(draw.weights.values())) > 1
     for place, bucket in enumerate(BUCKETS):
-        shares = [float(weights[place]) for weights in draw.weights.values()]
-        row[f"curriculum/requested/{bucket}"] = math.fsum(shares) / len(shares)
+        shares = [weights[place] for weights in draw.weights.values()]
+        row[f"curriculum/requested/{bucket}"] = float(sum(shares) / len(shares))
         row[f"curriculum/delivered/{bucket}"] = delivered[bucket] / len(draw.buckets)
         row[f"curriculum/delivered/{bucket}_window"] = totals[place] / sum(totals)
         if differs:

@@ -1,52 +1,126 @@
-"""The order of training problems: shuffled epochs, a pure function of (seed, epoch, position)."""
+"""The order of training problems: the sampler that a config asks for, and what is said of it before and during a run.
+
+Without any setting of ``curriculum`` the order is plain shuffled epochs: a pure function of (seed, epoch, position).
+"""
 
 from __future__ import annotations
 
-import random
-from collections.abc import Mapping
+from collections.abc import Sequence
+from fractions import Fraction
+from typing import Literal, TypeVar
 
-from gradus.seeds import seed_of
+from gradus.config import Config
+from gradus.data.curriculum import CurriculumSampler
+from gradus.data.schedule import Phase
+from gradus.data.strata import ItemLike
+from gradus.difficulty import BUCKETS
+from gradus.types import Problem
+
+T = TypeVar("T", bound="ItemLike | Problem")
+WORDS_EVERY_STEPS = 10
+"""Steps between two lines about the mix, where it does not change before."""
 
 
-class ProblemOrder:
-    """Draws indices of problems; every epoch holds each index once, in its own order.
+def sampler_for(
+    config: Config, problems: Sequence[T], *, kind: Literal["train", "sft"] = "train"
+) -> CurriculumSampler[T]:
+    """The sampler of a run. ValueError names the setting that does not fit the problems.
 
     Example:
-        order = ProblemOrder(num_problems=4, seed=0); order.draw(6)  # one epoch and half of the next
+        sampler_for(config, load_problems(config).train).draw(0)  # the problems of the first step
     """
+    curriculum, updates = config.curriculum, config.optimizer.updates_per_batch
+    if kind == "sft":
+        if curriculum.adaptive != "off" or curriculum.cooldown_steps:
+            name = "adaptive" if curriculum.adaptive != "off" else "cooldown_steps"
+            value = getattr(curriculum, name)
+            raise ValueError(f"curriculum.{name}={value} needs rewards, which a warm-up has not; leave it out")
+        curriculum, updates = curriculum.model_copy(update={"problems_per_step": config.sft.batch_size}), 1
+    if curriculum.balance_domains is True:
+        name = "sft.batch_size" if kind == "sft" else "curriculum.problems_per_step"
+        _check_balance(name, curriculum.problems_per_step, updates, problems)
+    return CurriculumSampler.from_config(
+        problems, curriculum, num_steps=config.num_steps, seed=config.seed, updates_per_batch=updates
+    )
 
-    def __init__(self, *, num_problems: int, seed: int) -> None:
-        if num_problems < 1:
-            raise ValueError("there are no training problems; check the task's source and split")
-        self._num_problems = num_problems
-        self._seed = seed
-        self.epoch = 0
-        self.position = 0
-        self._permutation = self._shuffled(0)
 
-    def draw(self, count: int) -> list[int]:
-        """The next ``count`` indices, running on into further epochs."""
-        drawn: list[int] = []
-        while len(drawn) < count:
-            if self.position == self._num_problems:
-                self.epoch, self.position = self.epoch + 1, 0
-                self._permutation = self._shuffled(self.epoch)
-            taken = self._permutation[self.position : self.position + count - len(drawn)]
-            self.position += len(taken)
-            drawn += taken
-        return drawn
+def _check_balance(name: str, problems_per_step: int, updates: int, problems: Sequence[ItemLike | Problem]) -> None:
+    """Refuses a batch that the domains do not divide, in the words of the config."""
+    domains = sorted({problem.domain for problem in problems})
+    unit = len(domains) * updates
+    if not domains or problems_per_step % unit == 0:
+        return
+    below, above = problems_per_step // unit * unit, -(-problems_per_step // unit) * unit
+    times = f" times optimizer.updates_per_batch={updates}" if updates > 1 else ""
+    raise ValueError(
+        f"{name}={problems_per_step} is not a multiple of the {len(domains)} domains ({', '.join(domains)}){times}; "
+        f"use {f'{below} or {above}' if below else above}, choose fewer domains, for example tasks.planning.domains "
+        f"(the flag --domains a,b,c), or let the rest carry over with curriculum.balance_domains=carry "
+        f"(the flag --balance carry)"
+    )
 
-    def state_dict(self) -> dict[str, int]:
-        """Seed, epoch and position."""
-        return {"seed": self._seed, "epoch": self.epoch, "position": self.position}
 
-    def load_state_dict(self, state: Mapping[str, int]) -> None:
-        """Goes on where ``state`` was taken."""
-        assert state["seed"] == self._seed, "the seed of a run never changes"
-        self.epoch, self.position = state["epoch"], state["position"]
-        self._permutation = self._shuffled(self.epoch)
+def outlook(sampler: CurriculumSampler[T]) -> list[str]:
+    """What a run will draw, as lines for its start: problems by domain and bucket, empty buckets and what stands in for
+    them, shares asked for and shares that can be delivered, passes over the data. Nothing for plain epochs."""
+    if not sampler.is_scheduled and sampler.balance == "none":
+        return []
+    counts, edges = sampler.strata.counts, sampler.strata.edges
+    lines = []
+    for domain in sampler.domains:
+        sizes = ", ".join(f"{bucket} {counts[domain][bucket]}" for bucket in BUCKETS)
+        easy, medium = edges[domain]
+        lines.append(
+            f"curriculum {domain}: {sum(counts[domain].values())} problems ({sizes}), cut at {easy:.3g} and {medium:.3g}"
+        )
+    places = sampler.batch_size * sampler.accumulation
+    passes = sampler.max_steps * places / len(sampler.items)
+    lines.append(
+        f"curriculum: {places} problems per step, {passes:.2g} passes over the data in {sampler.max_steps} steps"
+    )
+    if not sampler.is_scheduled:
+        return lines
+    for domain in sampler.domains:
+        for bucket in BUCKETS:
+            if not counts[domain][bucket]:
+                lines.append(
+                    f"curriculum {domain}: no {bucket} problems; {sampler.stand_in(domain, bucket)} ones instead"
+                )
+    is_common = len(set(sampler.schedules.values())) == 1
+    if is_common:
+        phases = next(iter(sampler.schedules.values()))
+        lines += [f"curriculum: {_asked(phase)}" for phase in phases]
+    for domain, phases in sampler.schedules.items():
+        for phase in phases:
+            delivered = _delivered(sampler, domain, phase)
+            if delivered != phase.weights:
+                given = "/".join(f"{float(share):.0%}" for share in delivered)
+                lines.append(f"curriculum {domain}: {_asked(phase)}, deliverable {given}")
+            elif not is_common:
+                lines.append(f"curriculum {domain}: {_asked(phase)}")
+    return lines
 
-    def _shuffled(self, epoch: int) -> list[int]:
-        indices = list(range(self._num_problems))
-        random.Random(seed_of("draw", self._seed, epoch)).shuffle(indices)
-        return indices
+
+def _asked(phase: Phase) -> str:
+    weights = "/".join(f"{float(weight):.0%}" for weight in phase.weights)
+    return f"easy/medium/hard {weights} up to {phase.until:.0%} of the run"
+
+
+def _delivered(sampler: CurriculumSampler[T], domain: str, phase: Phase) -> tuple[Fraction, ...]:
+    """What a domain gives where other buckets stand in for its empty ones."""
+    given = dict.fromkeys(BUCKETS, Fraction(0))
+    for bucket, weight in zip(BUCKETS, phase.weights, strict=True):
+        given[sampler.stand_in(domain, bucket)] += weight
+    return tuple(given.values())
+
+
+def words(sampler: CurriculumSampler[T], step: int) -> str | None:
+    """A line about the mix of the 0-based ``step`` that was drawn last: where it changed, and every ten steps."""
+    mix, before = sampler.requested(), sampler.requested(before=True)
+    if not mix or (step % WORDS_EVERY_STEPS and mix == before):
+        return None
+    head = f"Step {step}/{sampler.max_steps}: curriculum weights = "
+    values = list(mix.values())
+    if all(value == values[0] for value in values):
+        return head + repr({bucket: round(weight, 4) for bucket, weight in values[0].items()})
+    return head + repr({lane: {b: round(w, 4) for b, w in weights.items()} for lane, weights in mix.items()})

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import hashlib
 import logging
+import math
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -161,3 +163,61 @@ def make_pools(
         name: Pool(members[name], seed, *(part for part in name if part))
         for name in sorted(members, key=lambda name: (name[0], name[1] or ""))
     }
+
+
+STATE_VERSION = 1
+_STATE_KEYS = ("next_step", "settings", "pools", "credit", "progress", "window", "num_drawn")
+
+
+class Strata:
+    """The problems of a run with their buckets.
+
+    Example:
+        Strata(views, cut_into_buckets(views, "percentile", QUANTILES, None)).counts["ferry"]["easy"]  # 10
+    """
+
+    def __init__(self, views: Sequence[Item], buckets: Sequence[Bucket]) -> None:
+        self.views = views
+        self.buckets = buckets
+        self.index_of = index_by_key(views)
+        """(domain, key) to index."""
+        self.by_key: dict[str, Bucket] = {view.key: bucket for view, bucket in zip(views, buckets, strict=True)}
+        self.counts: dict[str, Counter[Bucket]] = {domain: Counter() for domain in sorted({v.domain for v in views})}
+        """Problems by domain and bucket."""
+        self.edges: dict[str, tuple[float, float]] = dict.fromkeys(self.counts, (-math.inf, -math.inf))
+        """Highest score of the easy, and of the easy and medium problems of each domain, as they were cut."""
+        digest = hashlib.sha256()
+        for view, bucket in zip(views, buckets, strict=True):
+            self.counts[view.domain][bucket] += 1
+            easy, medium = self.edges[view.domain]
+            if bucket == "easy":
+                self.edges[view.domain] = max(easy, view.score), max(medium, view.score)
+            elif bucket == "medium":
+                self.edges[view.domain] = easy, max(medium, view.score)
+            digest.update(f"{view.domain}\0{view.key}\0{bucket}\n".encode())
+        self.fingerprint = digest.hexdigest()
+        """Changes with any key, bucket or place in the list."""
+
+    def bucket_of(self, item: ItemLike | Problem) -> Bucket | None:
+        """The bucket of any item, one of another split too: by the edges of its domain; None for other domains."""
+        view = view_of(item)
+        if (index := self.index_of.get((view.domain, view.key))) is not None:
+            return self.buckets[index]
+        return view.bucket or (
+            assign_bucket(view.score, *self.edges[view.domain]) if view.domain in self.edges else None
+        )
+
+
+def check_state(state: Any, settings: Mapping[str, Any]) -> None:
+    """Refuses a sampler's state that is of another version, truncated, or of a run with other settings or problems.
+    ValueError names what differs."""
+    if not isinstance(state, Mapping) or state.get("version") != STATE_VERSION:
+        found = state.get("version") if isinstance(state, Mapping) else type(state).__name__
+        raise ValueError(f"curriculum state of version {found!r}; this program reads version {STATE_VERSION}")
+    if missing := [key for key in _STATE_KEYS if key not in state]:
+        raise ValueError(f"curriculum state lacks {missing[0]!r}; it is truncated: use another checkpoint")
+    for key, mine in settings.items():
+        theirs = state["settings"].get(key)
+        if theirs != mine:
+            what = "another list of problems" if key == "items" else f"{key}={theirs!r}, not {mine!r}"
+            raise ValueError(f"curriculum state of {what}; start a new run or restore the old setting")

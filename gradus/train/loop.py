@@ -7,6 +7,7 @@ Batch) → `train/update.py` (one optimizer step) → `policy/logprobs.py` (log-
 from __future__ import annotations
 
 import time
+from collections import Counter
 from collections.abc import Sequence
 from typing import Any
 
@@ -14,6 +15,7 @@ from torch import nn
 
 from gradus import console
 from gradus.algo.presets import Algorithm, resolve_algorithm
+from gradus.data.order import words
 from gradus.data.problems import Problems, held_out_problems, load_problems
 from gradus.evaluation.run import Evaluator, make_engine
 from gradus.exits import Code, Exit
@@ -27,7 +29,7 @@ from gradus.train.records import rollout_rows
 from gradus.train.session import RollBack, Session, check_space, opened
 from gradus.train.start import Start
 from gradus.train.update import Settings, update
-from gradus.types import Group
+from gradus.types import Group, Problem
 
 
 def train(start: Start, problems: Problems | None = None) -> dict[str, Any]:
@@ -55,11 +57,11 @@ def take_step(session: Session, evaluator: Evaluator, algorithm: Algorithm, refe
     session.stop.poll()
     started = time.monotonic()
     state, config = session.state, session.config
-    row: dict[str, Any] = {"epoch": state.order.epoch + state.order.position / len(session.train_problems)}
+    row: dict[str, Any] = {"epoch": state.curriculum.epoch}
     if not state.pending:
         timing = Timing()
         groups, facts = sample_groups(session, algorithm, timing)
-        row |= facts | rollout_metrics(groups, session.problems.tasks)
+        row |= facts | rollout_metrics(groups, session.problems.tasks) | state.curriculum.metrics(state.step)
         row["time/rollout_seconds"], row["time/scoring_seconds"] = timing.rollout_seconds, timing.scoring_seconds
         num_tokens = sum(len(completion.tokens) for group in groups for completion in group.completions)
         row["time/tokens_per_second"] = num_tokens / max(timing.rollout_seconds, 1e-9)
@@ -109,42 +111,54 @@ def evaluate_owed(session: Session, evaluator: Evaluator) -> None:
 
 
 def sample_groups(session: Session, algorithm: Algorithm, timing: Timing) -> tuple[list[Group], dict[str, float]]:
-    """The groups of the next batch. Where flat groups are dropped, further problems are drawn for them, at most
-    ``sampling.max_redraws`` times; what is missing then is counted."""
+    """The groups of the next batch, which the curriculum learns of. Where flat groups are dropped, other problems of the
+    same domain and bucket take their places, at most ``sampling.max_redraws`` times; what is missing then is counted."""
     state, config = session.state, session.config
-    wanted, facts = config.curriculum.problems_per_step, {}
-    sampling = Sampling(temperature=config.sampling.temperature, max_tokens=config.sampling.max_tokens)
-    engine = make_engine(config, state.policy, session.problems.tasks)
-    groups: list[Group] = []
-    sampled: list[Group] = []
-    rounds = 1 if algorithm.keep_flat_groups else 1 + config.sampling.max_redraws
-    num_drawn = 0
-    for _ in range(rounds):
-        problems = session.draw(wanted - len(groups))
-        num_drawn += len(problems)
-        sampled = roll_out(
-            engine,
-            session.problems.tasks,
-            problems,
-            prompt_tokens=state.policy.prompt_tokens,
-            seeds=lambda problem: sample_seeds(
-                config.seed, state.replay, state.step + 1, problem.id, config.sampling.group_size
-            ),
-            sampling=sampling,
-            policy_step=state.step,
-            poll=session.stop.poll,
-            timing=timing,
-        )
-        groups += sampled if algorithm.keep_flat_groups else [group for group in sampled if group.has_signal]
-        if len(groups) == wanted:
+    repeats: Counter[str] = Counter()
+    problems = state.curriculum.draw(state.step)
+    if (line := words(state.curriculum, state.step)) is not None:
+        session.info(line)
+    groups = sample(session, problems, repeats, timing)
+    seen = list(groups)
+    for _ in range(0 if algorithm.keep_flat_groups else config.sampling.max_redraws):
+        flat = [place for place, group in enumerate(groups) if not group.has_signal]
+        if not flat:
             break
-    if not algorithm.keep_flat_groups:
-        facts = {
-            "rollout/dropped_groups": float(num_drawn - len(groups)),
-            "rollout/missing_groups": float(wanted - len(groups)),
-        }
-        groups = groups or sampled
-    return groups, facts
+        others = state.curriculum.redraw(state.step, [groups[place].problem for place in flat])
+        for place, group in zip(flat, sample(session, others, repeats, timing), strict=True):
+            groups[place] = group
+            seen.append(group)
+    state.curriculum.observe(state.step, seen)
+    if algorithm.keep_flat_groups:
+        return groups, {}
+    kept = [group for group in groups if group.has_signal]
+    facts = {
+        "rollout/dropped_groups": float(len(seen) - len(kept)),
+        "rollout/missing_groups": float(len(groups) - len(kept)),
+    }
+    return kept or groups, facts
+
+
+def sample(session: Session, problems: Sequence[Problem], repeats: Counter[str], timing: Timing) -> list[Group]:
+    """One group per problem. ``repeats`` counts the problems of the step: one that comes again gets other seeds."""
+    state, config = session.state, session.config
+
+    def seeds(problem: Problem) -> tuple[int, ...]:
+        repeats[problem.id] += 1
+        name = problem.id if repeats[problem.id] == 1 else f"{problem.id} again {repeats[problem.id]}"
+        return sample_seeds(config.seed, state.replay, state.step + 1, name, config.sampling.group_size)
+
+    return roll_out(
+        make_engine(config, state.policy, session.problems.tasks),
+        session.problems.tasks,
+        problems,
+        prompt_tokens=state.policy.prompt_tokens,
+        seeds=seeds,
+        sampling=Sampling(temperature=config.sampling.temperature, max_tokens=config.sampling.max_tokens),
+        policy_step=state.step,
+        poll=session.stop.poll,
+        timing=timing,
+    )
 
 
 def plan_updates(groups: Sequence[Group], session: Session, algorithm: Algorithm) -> list[Batch]:

@@ -10,7 +10,7 @@ from gradus.types import Group
 
 
 def rollout_metrics(groups: Sequence[Group], tasks: Mapping[str, Task]) -> dict[str, float]:
-    """Rewards, solve rate, lengths, scoring; over all completions of the step."""
+    """Rewards, solve rate, lengths, scoring, and the tasks' own; over all completions of the step."""
     scores = [score for group in groups for score in group.scores]
     completions = [completion for group in groups for completion in group.completions]
     rewards = [score.reward for score in scores]
@@ -33,6 +33,8 @@ def rollout_metrics(groups: Sequence[Group], tasks: Mapping[str, Task]) -> dict[
     }
     row.update(_lengths([len(c.tokens) for c in completions], [c.finish == "length" for c in completions]))
     row.update(_parts(groups))
+    for name, task in tasks.items():
+        row.update(task.metrics([group for group in groups if group.problem.task == name]))
     return row
 
 

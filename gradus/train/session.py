@@ -17,7 +17,7 @@ import torch
 
 from gradus import console
 from gradus.config import Config, ModelConfig
-from gradus.data.order import ProblemOrder
+from gradus.data.order import outlook, sampler_for
 from gradus.data.problems import Problems
 from gradus.exits import Code, Exit
 from gradus.jsonl import finite
@@ -67,10 +67,12 @@ class Session:
         state = TrainState(
             policy=policy,
             optimizer=Optimizer(policy, config.optimizer),
-            order=ProblemOrder(num_problems=len(self.train_problems), seed=config.seed),
+            curriculum=sampler_for(config, self.train_problems, kind=self.start.kind),
         )
         if found is not None:
-            state.restore(found)
+            is_changed = found.manifest.get("data_fingerprint") != self.start.identity.get("data_fingerprint")
+            if not state.restore(found, is_data_changed=is_changed):
+                self.warn(f"other problems than before: their order begins anew at step {state.step}")
         replay = self.run.status().get("replay")
         if replay and replay["from_step"] == state.step:
             state.replay = max(state.replay, replay["replay"])
@@ -124,7 +126,7 @@ class Session:
         """What an unfinished step may change before its update, as it is now."""
         state = self.state
         return {
-            "order": state.order.state_dict(),
+            "curriculum": state.curriculum.state_dict(),
             "pending": list(state.pending),
             "counters": copy.deepcopy(state.counters),
             "records": dict(state.records),
@@ -133,15 +135,11 @@ class Session:
     def forget_step(self) -> None:
         """Takes the state back to the end of the last finished step; what was begun is derived again from the seeds."""
         self.state.optimizer.drop_gradients()
-        self.state.order.load_state_dict(self._boundary["order"])
+        self.state.curriculum.load_state_dict(self._boundary["curriculum"])
         self.state.pending, self.state.counters = self._boundary["pending"], self._boundary["counters"]
         self.state.records = self._boundary["records"]
 
     # -- steps -----------------------------------------------------------------------------------------------------
-
-    def draw(self, count: int) -> list[Problem]:
-        """The next training problems; forgotten again if the step does not finish."""
-        return [self.train_problems[index] for index in self.state.order.draw(count)]
 
     def learning_rate(self) -> float:
         """That of the step being taken."""
@@ -288,6 +286,8 @@ def opened(start: Start, problems: Problems) -> Iterator[Session]:
             if start.checkpoint is not None:
                 for note in differences(start.checkpoint.manifest, session.facts()):
                     session.info(note)
+            for line in outlook(session.state.curriculum):
+                session.info(line)
             session.run.update_status(status="running", step=session.state.step, host=platform.node())
             yield session
             session.save()

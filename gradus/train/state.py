@@ -10,11 +10,12 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from gradus.data.order import ProblemOrder
+from gradus.data.curriculum import CurriculumSampler
 from gradus.policy.load import Policy
 from gradus.train.batch import Batch
 from gradus.train.checkpoint import Checkpoint
 from gradus.train.optimizer import Optimizer
+from gradus.types import Problem
 
 
 @dataclass(slots=True)
@@ -22,12 +23,13 @@ class TrainState:
     """Everything that changes while a run trains.
 
     Example:
-        state = TrainState(policy=policy, optimizer=optimizer, order=order)
+        state = TrainState(policy=policy, optimizer=optimizer, curriculum=sampler)
     """
 
     policy: Policy
     optimizer: Optimizer
-    order: ProblemOrder
+    curriculum: CurriculumSampler[Problem]
+    """Which problems come next."""
     step: int = 0
     """Optimizer steps taken, skipped ones included."""
     replay: int = 0
@@ -67,7 +69,7 @@ class TrainState:
         return {
             "step": self.step,
             "replay": self.replay,
-            "order": self.order.state_dict(),
+            "curriculum": self.curriculum.state_dict(),
             "num_pending": len(self.pending),
             "records": self.records,
             "counters": self.counters,
@@ -77,11 +79,12 @@ class TrainState:
             },
         }
 
-    def restore(self, checkpoint: Checkpoint) -> None:
-        """Takes over all but the model's weights, which `load_policy` read."""
+    def restore(self, checkpoint: Checkpoint, *, is_data_changed: bool = False) -> bool:
+        """Takes over all but the model's weights, which `load_policy` read. Returns whether the order of problems was
+        taken over too: where the data were exchanged and their list differs, it begins anew."""
         state, tensors = checkpoint.state, checkpoint.tensors
         self.step, self.replay, self.counters = state["step"], state["replay"], dict(state["counters"])
-        self.order.load_state_dict(state["order"])
+        is_order_kept = self._restore_order(state.get("curriculum"), is_data_changed)
         self.pending = [Batch.from_tensors(tensors, f"pending.{number}") for number in range(state["num_pending"])]
         self.records = dict(state["records"])
         self.optimizer.load_tensors(tensors)
@@ -92,3 +95,14 @@ class TrainState:
         random.setstate((version, tuple(internal), gauss))
         kind, keys, position, has_gauss, cached = state["rng"]["numpy"]
         np.random.set_state((kind, np.array(keys, dtype=np.uint32), position, has_gauss, cached))
+        return is_order_kept
+
+    def _restore_order(self, stored: Any, is_data_changed: bool) -> bool:
+        try:
+            self.curriculum.load_state_dict(stored)
+        except ValueError:
+            if not is_data_changed:
+                raise
+            self.curriculum.begin_at(self.step)
+            return False
+        return True

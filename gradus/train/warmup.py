@@ -44,9 +44,9 @@ def take_step(session: Session) -> None:
     session.stop.poll()
     started = time.monotonic()
     state, config, tasks = session.state, session.config, session.problems.tasks
-    problems = session.draw(config.sft.batch_size)
+    problems = state.curriculum.draw(state.step)
     examples = [encode_example(state.policy, tasks[problem.task], problem) for problem in problems]
-    row: dict[str, Any] = {"epoch": state.order.epoch + state.order.position / len(session.train_problems)}
+    row: dict[str, Any] = {"epoch": state.curriculum.epoch}
     row |= sft_update(
         state.policy,
         state.optimizer,

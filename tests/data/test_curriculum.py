@@ -2,6 +2,7 @@
 
 import json
 import logging
+import random
 import time
 from collections import Counter
 from fractions import Fraction
@@ -11,8 +12,8 @@ import pytest
 from gradus.config import CurriculumConfig
 from gradus.data.curriculum import CurriculumSampler, Item, weights_at
 from gradus.data.curriculum_metrics import Outcome
-from gradus.data.order import ProblemOrder
 from gradus.data.schedule import read_schedule
+from gradus.seeds import seed_of
 from gradus.types import Completion, Group, Message, Problem, Score
 
 DOMAINS = ("blocksworld", "ferry", "grippers", "spanner")
@@ -221,10 +222,15 @@ def test_pools_do_not_depend_on_the_order_of_the_list():
 
 def test_plain_epochs_are_a_pure_function_of_seed_epoch_and_position():
     plain = CurriculumSampler.from_config(items(), CurriculumConfig(problems_per_step=7), num_steps=100, seed=5)
-    order = ProblemOrder(num_problems=200, seed=5)
+    order: list[int] = []
+    for epoch in range(3):
+        indices = list(range(200))
+        random.Random(seed_of("draw", 5, epoch)).shuffle(indices)
+        order += indices
     for i in range(80):
-        assert [item.key for item in plain.draw(i)] == [items()[index].key for index in order.draw(7)]
-    assert plain.redraw(79, plain.draw(79)[:3]) == [items()[index] for index in order.draw(3)]
+        assert plain.epoch == pytest.approx(7 * i / 200)
+        assert [item.key for item in plain.draw(i)] == [items()[index].key for index in order[7 * i : 7 * i + 7]]
+    assert plain.redraw(79, plain.draw(79)[:3]) == [items()[index] for index in order[560:563]]
 
 
 # --- order of calls ------------------------------------------------------------------------------------------------

@@ -184,7 +184,7 @@ def _spoil_losses() -> None:
 
 def _note_phases(reached: Callable[[str], None]) -> None:
     """Wraps what the phases consist of."""
-    from gradus.data.order import ProblemOrder
+    from gradus.data.curriculum import CurriculumSampler
     from gradus.rollout import rollout
     from gradus.train import checkpoint, loop
     from gradus.train.optimizer import Optimizer
@@ -193,7 +193,7 @@ def _note_phases(reached: Callable[[str], None]) -> None:
     noted = os.environ.get("GRADUS_TEST_PHASES")
     descriptor = os.open(noted, os.O_WRONLY | os.O_CREAT) if noted else -1
     places: dict[str, tuple[Any, str]] = {
-        "draw": (ProblemOrder, "draw"), "generate": (loop, "sample_groups"), "score": (rollout, "score"),
+        "draw": (CurriculumSampler, "draw"), "generate": (loop, "sample_groups"), "score": (rollout, "score"),
         "update": (loop, "update"), "optimizer": (Optimizer, "step"), "log": (Session, "record"),
         "evaluate": (loop, "evaluate_now"), "save": (Session, "save"), "prune": (checkpoint, "prune"),
     }  # fmt: skip

@@ -7,8 +7,10 @@ from gradus.report.curves import _PASS_AT_1, _REWARD, CURVES
 from tests.report.made_run import _metrics
 
 ROOT = Path(__file__).parents[2]
-GROUPS = "clip_ratio|completions|evaluation|rewards|rollout|sampling|scoring|system|time|train"
-WRITERS = ("train/*.py", "algo/*.py", "evaluation/run.py")
+GROUPS = (
+    "batch|clip_ratio|completions|curriculum|group|plan|evaluation|rewards|rollout|sampling|scoring|system|time|train"
+)
+WRITERS = ("train/*.py", "algo/*.py", "evaluation/run.py", "data/curriculum*.py", "tasks/*/task.py")
 
 
 def documented() -> set[str]:

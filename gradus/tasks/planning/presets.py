@@ -57,11 +57,11 @@ def _delivery(*spans: tuple[Span, Span]) -> tuple[tuple[dict[str, int], ...], ..
 
 
 _NANO = {
-    "blocksworld": _blocks((3, 4), (4, 5), (5, 6)),
-    "ferry": _ferry(((4, 5), (2, 3)), ((5, 6), (3, 4)), ((5, 6), (4, 5))),
-    "grippers": _grippers(((1, 1), (3, 4), (2, 3)), ((1, 1), (4, 5), (3, 4)), ((1, 2), (4, 5), (4, 5))),
-    "spanner": _spanner(((3, 4), (1, 2), (4, 6)), ((4, 5), (2, 3), (5, 7)), ((5, 6), (3, 4), (6, 8))),
-    "delivery": _delivery(((3, 4), (1, 1)), ((3, 4), (2, 2)), ((4, 5), (2, 3))),
+    "blocksworld": _blocks((3, 4), (4, 5), (5, 5)),
+    "ferry": _ferry(((4, 5), (2, 3)), ((4, 6), (3, 3)), ((5, 6), (4, 4))),
+    "grippers": _grippers(((1, 1), (3, 4), (2, 3)), ((1, 1), (4, 5), (3, 3)), ((1, 1), (4, 5), (4, 4))),
+    "spanner": _spanner(((3, 4), (1, 1), (4, 6)), ((4, 5), (2, 2), (4, 6)), ((4, 5), (3, 3), (5, 7))),
+    "delivery": _delivery(((3, 4), (1, 1)), ((4, 5), (1, 1)), ((3, 3), (2, 2))),
 }
 """Small enough for the embedded policy, large enough that held-out instances exist."""
 _DEFAULT = {

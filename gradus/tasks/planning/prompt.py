@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Literal
 
 from gradus.tasks.planning.domains import FAMILIES
-from gradus.tasks.planning.formula import describe
+from gradus.tasks.planning.formula import Atom, describe
 from gradus.tasks.planning.pddl import Problem
 from gradus.types import Message
 
@@ -21,10 +22,10 @@ _RULE = "Answer with one action per line, in order, each as (action object ...),
 
 def build_prompt(problem: Problem, style: Style, domain: str) -> tuple[Message, ...]:
     """One user message. ``full`` holds domain and problem in PDDL and works for any domain; ``brief`` gives the name of
-    a built-in ``domain`` and the facts, for a policy that was trained on it. ValueError for ``brief`` elsewhere.
+    a built-in ``domain`` and the facts by object, for a policy that was trained on it. ValueError for ``brief`` elsewhere.
 
     Example:
-        build_prompt(problem, "brief", "blocksworld")[0].content  # "blocksworld\ninit (arm-empty) ..\ngoal (on b1 b2)"
+        build_prompt(problem, "brief", "ferry")[0].content  # "ferry\nempty-ferry\nc0 at l4 > at l1\nl0 at-ferry"
     """
     text = _full(problem) if style == "full" else _brief(problem, domain)
     return (Message(role="user", content=text),)
@@ -53,8 +54,28 @@ def _brief(problem: Problem, domain: str) -> str:
             f"use prompt=rebuild"
         )
     implied = FAMILIES[domain].implied
-    facts = " ".join(f"({' '.join(fact)})" for fact in sorted(problem.facts) if fact[0] not in implied)
-    lines = [domain, f"init {facts}", f"goal {' '.join(describe(goal, ()) for goal in problem.goals)}"]
+    now: dict[str, list[str]] = {}
+    for fact in sorted(problem.facts):
+        if fact[0] not in implied:
+            now.setdefault(fact[1] if len(fact) > 1 else "", []).append(_said(fact))
+    wanted: dict[str, list[str]] = {}
+    others = []
+    for goal in problem.goals:
+        if isinstance(goal, Atom) and goal.terms:
+            wanted.setdefault(str(goal.terms[0]), []).append(_said((goal.predicate, *map(str, goal.terms))))
+        else:
+            others.append(describe(goal, ()))
+    lines = [domain]
+    for name in sorted({*now, *wanted}):
+        aims = [">", *wanted[name]] if name in wanted else []
+        lines.append(" ".join([*([name] if name else []), *now.get(name, []), *aims]))
+    if others:
+        lines.append(f"goal {' '.join(others)}")
     if problem.constraints:
         lines.append(f"constraints {' '.join(monitor.text() for monitor in problem.world.monitors)}")
     return "\n".join(lines)
+
+
+def _said(fact: Sequence[str]) -> str:
+    """A fact of an object that stands before it: ("at", "c0", "l4") is "at l4"."""
+    return " ".join((fact[0], *fact[2:]))

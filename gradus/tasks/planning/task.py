@@ -190,7 +190,8 @@ class Planning(Task):
         yield "another plan behind it", f"{plan}\nOr rather:\n{lines[0]}"
 
     def metrics(self, groups: Sequence[Group]) -> dict[str, float]:
-        """Rates of verdicts over the completions of a step, by status, by status and domain, and by code."""
+        """Rates of verdicts over the completions of a step, by status, by status and domain, and by code; length of valid
+        plans over that of the reference."""
         counts: Counter[str] = Counter()
         totals: Counter[str] = Counter()
         for group in groups:
@@ -205,6 +206,11 @@ class Planning(Task):
         for domain in sorted(set(totals) - {""}):
             for status in STATUSES:
                 row[f"verdict/{status}/{domain}"] = counts[f"verdict/{status}/{domain}"] / totals[domain]
+        ratios = [
+            score.parts["info/length_ratio"] for g in groups for score in g.scores if "info/length_ratio" in score.parts
+        ]
+        if ratios:
+            row["plan/length_ratio"] = sum(ratios) / len(ratios)
         if totals[""]:
             row |= {f"verdict/{status}": counts[f"verdict/{status}"] / totals[""] for status in STATUSES}
         return dict(sorted(row.items()))
