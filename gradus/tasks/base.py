@@ -33,6 +33,8 @@ class Task(abc.ABC):
     scorer_class: ClassVar[Literal["inline", "math", "external", "user"]] = "user"
     """Where ``score`` may run: ``inline`` has a proven linear bound; the others need a killable worker."""
     splits: ClassVar[tuple[Split, ...]] = SPLITS
+    max_lucky_frac: ClassVar[float] = 0.1
+    """Largest share of problems for which the answer to another one may be right too; higher where right is a region."""
     needs: ClassVar[tuple[str, ...]] = ()
     """Extras or binaries that some of its features need."""
 
@@ -80,6 +82,7 @@ TASKS: Registry[type[Task]] = Registry(
         "gsm8k": "gradus.tasks.gsm8k:Gsm8k",
         "math": "gradus.tasks.mathematics:Mathematics",
         "planning": "gradus.tasks.planning.task:Planning",
+        "economy": "gradus.tasks.economy.task:EconomyTask",
     },
 )
 

@@ -18,8 +18,6 @@ from gradus.types import Problem, Score
 
 MAX_HOSTILE_SECONDS = 0.1
 """Most time that a hostile text of a megabyte may take."""
-MAX_LUCKY_FRAC = 0.1
-"""Share of problems whose answer may happen to be right for the problem before it too."""
 MEGABYTE = 1_000_000
 
 
@@ -164,7 +162,7 @@ def _check_worse(task: Task, problems: list[Problem], oracles: dict[str, str]) -
         lucky = [task.score(a, oracles[b.id]).correct for a, b in pairs if a.truth != b.truth]
         actual = sum(lucky) / max(1, len(lucky))
         name = "another problem's answer is correct"
-        yield CheckRow(name, f"at most {MAX_LUCKY_FRAC:.0%}", f"{actual:.1%}", actual <= MAX_LUCKY_FRAC)
+        yield CheckRow(name, f"at most {task.max_lucky_frac:.0%}", f"{actual:.1%}", actual <= task.max_lucky_frac)
     worst: dict[str, float] = {}
     for problem in problems:
         for label, text in task.near_misses(problem) if oracles[problem.id] else ():

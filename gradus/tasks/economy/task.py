@@ -1,0 +1,346 @@
+"""The task economy: options, problems, scorer and oracle put together. NumPy is loaded with the first problem."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal
+
+from pydantic import Field, model_validator
+
+from gradus.tasks.base import Task, TaskConfig
+from gradus.tasks.economy.checks import reading_cases
+from gradus.tasks.economy.decision import canonical
+from gradus.tasks.economy.reward import FAILED, LADDER, SOURCE, read, score
+from gradus.tasks.economy.values import Values
+from gradus.types import SPLITS, Finish, Group, Problem, Score, Split
+
+if TYPE_CHECKING:
+    from gradus.tasks.economy.contexts import Context
+    from gradus.tasks.economy.memory import Memory
+    from gradus.tasks.economy.snapshot import Snapshot
+
+
+class EconomyTaskConfig(TaskConfig):
+    """Options of the task `economy`."""
+
+    source: str = "generate"
+    """``generate``: simulate what is needed, about 0.1 s per training context and 0.4 s per held-out one; or a folder
+    that `gradus prepare economy` has written."""
+    reward: Literal["counterfactual", "seed"] = "counterfactual"
+    """``counterfactual``: what the decision is worth to the household over a year and beyond. ``seed``: the original
+    project's formula, most of which no answer can change."""
+    lang: Literal["en", "zh", "both"] = "en"
+    """Language of the prompt; ``both``: every context once in each."""
+    prompt: Literal["full", "compact"] = "full"
+    """``compact``: one line of numbers, for policies of a few million parameters."""
+    few_shot: Annotated[int, Field(ge=0, le=8)] = 0
+    """Good decisions of similar households shown in the prompt; the reference project shows 3."""
+    memory_contexts: Annotated[int, Field(ge=1, le=2000)] = 2000
+    """Training contexts whose decisions may be shown, with ``source: generate``."""
+    envelope: Literal["none", "answer"] = "none"
+    """``none``: the whole completion is the decision. ``answer``: the last answer block of a reasoning policy is."""
+    mode: Literal["table", "live"] = "table"
+    """``table``: rewards from the stored value table. ``live``: every answer is simulated again, 10 ms each."""
+    grid_penalty: Annotated[float, Field(ge=0, le=0.02)] = 0.0
+    """Taken from answers that are not multiples of 0.02."""
+    format_ladder: bool = False
+    """-0.9 instead of -1.0 for an answer that only the lenient reading understands."""
+
+    @model_validator(mode="after")
+    def _fits_together(self) -> EconomyTaskConfig:
+        if self.prompt == "compact" and (self.few_shot or self.lang != "en" or self.envelope != "none"):
+            raise ValueError(
+                f"prompt='compact' has no examples, languages or thought: few_shot={self.few_shot}, lang={self.lang!r}, "
+                f"envelope={self.envelope!r}; use prompt='full', or few_shot=0, lang='en', envelope='none'"
+            )
+        if self.mode == "live" and self.reward == "seed":
+            raise ValueError("mode='live' simulates the counterfactual reward; use mode='table' with reward='seed'")
+        return self
+
+
+class EconomyTask(Task):
+    """A household of a simulated economy decides how willing it is to work and how much of its money it spends.
+
+    Raw fields of ``problem``: ``snapshot`` (a Snapshot of `simulator.Economy`, or its JSON) and ``household``.
+
+    Example:
+        task = load_task("economy")
+        problem = next(task.problems("train", 1))
+        task.score(problem, '{"work": 0.9, "consumption": 0.42}').reward
+    """
+
+    name: ClassVar[str] = "economy"
+    Config = EconomyTaskConfig
+    scorer_class = "inline"
+    max_lucky_frac = 0.6
+    config: EconomyTaskConfig
+
+    def __init__(self, config: TaskConfig) -> None:
+        super().__init__(config)
+        self._memory: Memory | None = None
+        self.counts: Counter[str] = Counter()
+        """What preparation left out or had too little of."""
+
+    @property
+    def reward_range(self) -> tuple[float, float]:
+        """-1 for what cannot be read; 1 for the best answer."""
+        return FAILED, 1.0
+
+    # ------------------------------------------------------------------ problems
+
+    def problems(self, split: Split, limit: int | None = None) -> Iterator[Problem]:
+        """Yields the problems of a split, simulated or read one by one. DataError or LeakageError for unusable rows."""
+        if split not in SPLITS:
+            raise ValueError(f"split {split!r} does not exist; there are: {', '.join(SPLITS)}")
+        if self.config.source != "generate":
+            from gradus.tasks.economy.files import read_problems
+
+            yield from read_problems(self.config.source, split, limit, self.config.model_dump())
+            return
+        languages = self._languages()
+        num = None if limit is None else -(-limit // len(languages))
+        left = limit
+        for context in self._contexts(split, num):
+            for problem in self._of_context(context):
+                if left is not None:
+                    left -= 1
+                    if left < 0:
+                        return
+                yield problem
+
+    def _contexts(self, split: Split, limit: int | None) -> Iterator[Context]:
+        from gradus.tasks.economy.contexts import contexts
+
+        return contexts(split, limit)
+
+    def _languages(self) -> tuple[str, ...]:
+        return ("en", "zh") if self.config.lang == "both" else (self.config.lang,)
+
+    def _of_context(self, context: Context) -> Iterator[Problem]:
+        """One problem per language; none where best and random answer are too close, which is counted."""
+        from gradus.tasks.economy.counterfactual import value_table
+        from gradus.tasks.economy.values import MIN_GAP
+
+        values = value_table(context.snapshot, context.household, context.split)
+        self.counts["cells_passed"] += context.num_passed
+        if not values.gap >= MIN_GAP:
+            self.counts["gap_too_small"] += 1
+            return
+        for language in self._languages():
+            suffix = f"/{language}" if self.config.lang == "both" else ""
+            place = {"split": context.split, "economy_seed": context.economy_seed, "cell": context.cell}
+            place |= {"logged_work": context.logged[0], "logged_consumption": context.logged[1]}
+            yield self._problem(
+                f"economy/{context.id}{suffix}", context.snapshot, context.household, values, language, place
+            )
+
+    def problem(self, **raw: Any) -> Problem:
+        """Builds a problem from ``snapshot`` and ``household``; its values are simulated with 32 shock sets."""
+        if set(raw) != {"snapshot", "household"}:
+            raise ValueError(
+                f"an economy problem has the fields snapshot and household, not {', '.join(sorted(raw)) or 'none'}; "
+                "for example task.problem(snapshot=economy.snapshot(0), household=3)"
+            )
+        from gradus.tasks.economy.counterfactual import value_table
+        from gradus.tasks.economy.snapshot import Snapshot
+
+        given, household = raw["snapshot"], raw["household"]
+        snapshot = given if isinstance(given, Snapshot) else Snapshot.from_json(given)
+        if isinstance(household, bool) or not isinstance(household, int):
+            raise ValueError(f"household={household!r} must be a whole number")
+        values = value_table(snapshot, household, "given")
+        name = f"economy/given/{snapshot.id}/{household}"
+        values.check(name)
+        place: dict[str, Any] = {"split": "given", "economy_seed": None}
+        if self.config.mode == "live":
+            place["snapshot"] = snapshot.to_json()
+        return self._problem(name, snapshot, household, values, self._languages()[0], place)
+
+    def _problem(
+        self,
+        name: str,
+        snapshot: Snapshot,
+        household: int,
+        values: Values,
+        language: str,
+        place: Mapping[str, Any],
+    ) -> Problem:
+        from gradus.tasks.economy import contexts, facts, memory, prompts
+
+        config = self.config
+        similar = contexts.features(snapshot, household)
+        examples = self._examples(similar, place["economy_seed"])
+        messages = prompts.messages(
+            snapshot,
+            household,
+            language=language,
+            form=config.prompt,
+            envelope=config.envelope,
+            examples=examples,
+        )
+        truth: dict[str, Any] = {
+            "data_source": SOURCE,
+            "snapshot_id": snapshot.id,
+            "split": place["split"],
+            "economy_seed": place["economy_seed"],
+            "month": snapshot.month,
+            "household": household,
+            **values.to_row(),
+        }
+        if config.reward == "seed":
+            truth["extra_info"] = facts.seed_facts(snapshot, household)
+        if "snapshot" in place:
+            truth["snapshot"] = place["snapshot"]
+        meta = {key: value for key, value in place.items() if key not in ("split", "economy_seed", "snapshot")}
+        return Problem(
+            id=name,
+            task=self.name,
+            messages=messages,
+            truth=truth,
+            domain=contexts.regime(snapshot),
+            difficulty=min(max(1 - values.reward(*memory.BEST_CONSTANT), 0.0), 1.0),
+            meta={
+                "source": config.source,
+                "prompt": f"{prompts.PROMPT_IDS[config.prompt]}-{language}",
+                "lang": language,
+                "context_id": name.removesuffix(f"/{language}"),
+                "regime_seed": contexts.regime_seed(snapshot),
+                "wealth_tercile": contexts.tercile(float(contexts.wealth(snapshot)[household])),
+                "features": similar,
+                "ln_real_savings": _ln_real_savings(snapshot, household),
+                "rate": snapshot.rate,
+                "wealth_months": float(contexts.wealth(snapshot)[household]),
+                "few_shot_ids": [example["id"] for example in examples],
+                "few_shot": [[example["work"], example["consumption"]] for example in examples],
+                **meta,
+            },
+        )
+
+    def _examples(self, query: Mapping[str, float], economy_seed: int | None) -> Sequence[dict[str, Any]]:
+        k = self.config.few_shot
+        if not k:
+            return ()
+        found = self.memory.nearest(query, economy_seed=economy_seed, k=k)
+        self.counts["examples_missing"] += k - len(found)
+        return found
+
+    @property
+    def memory(self) -> Memory:
+        """Good decisions of the training economies, built when first needed."""
+        if self._memory is None:
+            from gradus.tasks.economy.memory import Memory
+
+            self._memory = Memory.build(self._contexts("train", self.config.memory_contexts))
+        return self._memory
+
+    # ------------------------------------------------------------------ judging
+
+    def score(self, problem: Problem, text: str, *, finish: Finish = "stop") -> Score:
+        """Judges the decision. A row without a usable value table is a DataError."""
+        if not isinstance(text, str):
+            raise TypeError(f"a completion is a str, not {type(text).__name__}")
+        config = self.config
+        values = Values.from_row(problem.truth, problem.id)
+        judged = score(
+            text,
+            problem.truth,
+            values,
+            reward=config.reward,
+            envelope=config.envelope,
+            grid_penalty=config.grid_penalty,
+            format_ladder=config.format_ladder,
+            finish=finish,
+        )
+        if config.mode == "live" and "value" in judged.parts:
+            return self._live(problem, text, values, judged, finish)
+        return judged
+
+    def _live(self, problem: Problem, text: str, values: Values, judged: Score, finish: Finish) -> Score:
+        """The same judgement with the value simulated now."""
+        from gradus.tasks.economy.counterfactual import live_rewards
+        from gradus.tasks.economy.values import CORRECT_FROM
+
+        decision = read(text, self.config.envelope, finish)
+        assert decision.work is not None and decision.consumption is not None
+        truth = problem.truth
+        (worth,) = live_rewards(
+            _snapshot_of(problem),
+            truth["household"],
+            [(decision.work, decision.consumption)],
+            values,
+            split=truth["split"],
+        )
+        parts = {**judged.parts, "value": worth, "info/value": worth}
+        reward = worth + parts["grid"]
+        return Score(reward=reward, correct=worth >= CORRECT_FROM, parts=parts, why=judged.why)
+
+    def oracle(self, problem: Problem) -> str:
+        """Returns the best decision of the grid."""
+        values = Values.from_row(problem.truth, problem.id)
+        decision = canonical(values.oracle_work, values.oracle_consumption)
+        return decision if self.config.envelope == "none" else f"<answer>{decision}</answer>"
+
+    def near_misses(self, problem: Problem) -> Iterable[tuple[str, str]]:
+        """Texts that look right and are not: the best decision, written wrongly; and the worst one."""
+        values = Values.from_row(problem.truth, problem.id)
+        right = canonical(values.oracle_work, values.oracle_consumption)
+        answers = {
+            "fenced": f"```json\n{right}\n```",
+            "a sentence before": f"My decision: {right}",
+            "a full stop after": f"{right}.",
+            "numbers as text": right.replace(": ", ': "').replace(",", '",').replace("}", '"}'),
+            "single quotes": right.replace('"', "'"),
+            "one key": right.partition(",")[0] + "}",
+            "a key too many": right.replace("}", ', "note": 0}'),
+            "cut": right[:-1],
+            "percent": right.replace(",", "%,"),
+            "work as a list": right.replace(": ", ": [", 1).replace(",", "],", 1),
+        }
+        for label, answer in answers.items():
+            yield label, answer if self.config.envelope == "none" else f"<answer>{answer}</answer>"
+        if self.config.envelope == "answer":
+            yield "no answer tag", right
+
+    def check_cases(self) -> Iterable[tuple[str, str, str]]:
+        """Rulings of the strict reading."""
+        return reading_cases()
+
+    def metrics(self, groups: Sequence[Group]) -> dict[str, float]:
+        """Spread of both fields over the step: the first sign of collapse."""
+        scores = [score for group in groups for score in group.scores if "info/work" in score.parts]
+        row: dict[str, float] = {}
+        if len(scores) < 2:
+            return row
+        for name in ("work", "consumption"):
+            values = [score.parts[f"info/{name}"] for score in scores]
+            mean = sum(values) / len(values)
+            row[f"economy/{name}_mean"] = mean
+            row[f"economy/{name}_std"] = (sum((v - mean) ** 2 for v in values) / (len(values) - 1)) ** 0.5
+        pairs = Counter((score.parts["info/work"], score.parts["info/consumption"]) for score in scores)
+        row["economy/top1_frac"] = pairs.most_common(1)[0][1] / len(scores)
+        return row
+
+
+def _ln_real_savings(snapshot: Snapshot, household: int) -> float:
+    """Savings in units of 16.8 goods, as a logarithm: a feature of the regression rung."""
+    import math
+
+    return math.log1p(float(snapshot.savings[household]) / (16.8 * snapshot.price))
+
+
+def _snapshot_of(problem: Problem) -> Snapshot:
+    """The snapshot that a problem was made from: stored, or simulated again from its economy's seed."""
+    from gradus.tasks.economy.contexts import moment_of
+    from gradus.tasks.economy.errors import DataError
+    from gradus.tasks.economy.snapshot import Snapshot
+
+    truth = problem.truth
+    if "snapshot" in truth:
+        return Snapshot.from_json(truth["snapshot"])
+    if truth.get("economy_seed") is None:
+        raise DataError(f"{problem.id}: mode='live' needs a snapshot, and the row has neither one nor an economy seed")
+    snapshot = moment_of(truth["economy_seed"], truth["month"]).snapshot
+    if snapshot.id != truth["snapshot_id"]:
+        raise DataError(f"{problem.id}: snapshot {truth['snapshot_id']} was made by another version; prepare it again")
+    return snapshot
