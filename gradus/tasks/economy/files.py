@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator, Mapping
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -22,18 +23,17 @@ def read_problems(source: str, split: Split, limit: int | None, options: Mapping
     """Yields the rows of a split. DataError for a row that cannot be scored, LeakageError for an economy of another
     split, ValueError for a folder that was prepared with other options."""
     _check_options(Path(source), options)
-    num = 0
-    for row in Source(source).rows(split, need=("id", "messages", "truth", "domain", "difficulty", "meta")):
-        if limit is not None and num >= limit:
-            return
-        num += 1
+    rows = Source(source).rows(split, need=("id", "messages", "truth", "domain", "difficulty", "meta"))
+    for row in islice(rows, limit):
         yield _problem(row.fields, split)
 
 
 def _check_options(folder: Path, options: Mapping[str, Any]) -> None:
     manifest = folder / "manifest.json"
     if not manifest.is_file():
-        raise ValueError(f"source={str(folder)!r} has no manifest.json; write it with: gradus prepare economy --out {folder}")
+        raise ValueError(
+            f"source={str(folder)!r} has no manifest.json; write it with: gradus prepare economy --out {folder}"
+        )
     made = json.loads(manifest.read_text(encoding="utf-8")).get("options", {})
     wrong = [name for name in _SHAPING if made.get(name) != options[name]]
     if wrong:
@@ -53,7 +53,9 @@ def _problem(fields: Mapping[str, Any], split: Split) -> Problem:
     seed = truth.get("economy_seed")
     if seed is None or split_of(int(seed)) != split:
         home = None if seed is None else split_of(int(seed))
-        raise LeakageError(f"{name}: economy {seed} belongs to {home or 'no split'}, and stands in {split}; there are {SPLITS}")
+        raise LeakageError(
+            f"{name}: economy {seed} belongs to {home or 'no split'}, and stands in {split}; there are {SPLITS}"
+        )
     messages = tuple(Message(role=one["role"], content=one["content"]) for one in fields["messages"])
     return Problem(
         id=name,

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Iterator
 
 from gradus.tasks.economy.decision import parse_decision
 
@@ -30,7 +29,9 @@ _ALIASES = {
     "消费": "consumption",
 }  # fmt: skip
 _PAIRS = {
-    name: re.compile(rf"\b{name}\b[\"'*` ]{{0,4}}(?:[:=]|is|of)[\"'*` ]{{0,4}}{_NUMBER}(?![0-9.]*[%0-9])", re.IGNORECASE)
+    name: re.compile(
+        rf"\b{name}\b[\"'*` ]{{0,4}}(?:[:=]|is|of)[\"'*` ]{{0,4}}{_NUMBER}(?![0-9.]*[%0-9])", re.IGNORECASE
+    )
     for name in ("work", "consumption")
 }
 _QUOTES = {"“": '"', "”": '"', "‘": "'", "’": "'", "：": ":", "，": ","}
@@ -121,7 +122,7 @@ def _checked(found: dict[str, float]) -> tuple[float, float] | None:
     return found["work"] + 0.0, found["consumption"] + 0.0
 
 
-def _loose_members(candidate: str) -> Iterator[tuple[str, object]] | list[tuple[str, object]]:
+def _loose_members(candidate: str) -> list[tuple[str, object]]:
     """Members of an object with single quotes, bare keys, a comma too many or Chinese marks, by cutting at commas."""
     inner = candidate[1:-1]
     for mark, plain in _QUOTES.items():

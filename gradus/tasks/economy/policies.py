@@ -211,4 +211,3 @@ def play(economy: Economy, policy: Policy, shocks: Shocks, rng: np.random.Genera
     if consume is not None:
         share = consume(view, np.broadcast_to(shocks.work_u <= work, view.wage.shape))
     return economy.step(work, share, shocks)
-

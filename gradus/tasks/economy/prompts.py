@@ -176,7 +176,9 @@ def _table(snapshot: Snapshot, i: int, language: str) -> list[str]:
     months = len(snapshot.income)
     if not months:
         return []
-    head = "月份 | 收入 | 消费 | 时薪 | 价格" if language == "zh" else "month | income | consumption | hourly wage | price"
+    head = (
+        "月份 | 收入 | 消费 | 时薪 | 价格" if language == "zh" else "month | income | consumption | hourly wage | price"
+    )
     rows = [
         f"{date(snapshot.month - months + k)} | {money(float(snapshot.income[k, i]))} | "
         f"{money(float(snapshot.consumption[k, i]))} | {money(float(snapshot.recent_wage[k, i]))} | "
@@ -206,7 +208,9 @@ def _examples(examples: Sequence[dict[str, Any]], language: str) -> list[str]:
             state = f"收入${income}，储蓄${savings}，价格${price}，实际时薪{real}，上月{worked}"
         else:
             worked = "worked" if example["worked"] else "did not work"
-            state = f"income ${income}, savings ${savings}, price ${price}, real hourly wage {real}, {worked} last month"
+            state = (
+                f"income ${income}, savings ${savings}, price ${price}, real hourly wage {real}, {worked} last month"
+            )
         lines.append(f"{state} → {example['decision']}")
     return lines
 

@@ -161,7 +161,7 @@ class ShockSeries:
         shocks._order, shocks._keys = self.order[month], None
         return shocks
 
-    def __iter__(self):  # noqa: ANN204
+    def __iter__(self):
         return (self[month] for month in range(len(self)))
 
 

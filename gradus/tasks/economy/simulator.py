@@ -21,8 +21,17 @@ from gradus.tasks.economy.snapshot import RECENT_MONTHS, Snapshot
 from gradus.tasks.economy.titles import title_codes
 
 __all__ = [
-    "Economy", "EconomyConfig", "Shocks", "ShockSeries", "Snapshot", "State", "StepResult", "Trajectory",
-    "expected_wages", "run", "tax_due",
+    "Economy",
+    "EconomyConfig",
+    "ShockSeries",
+    "Shocks",
+    "Snapshot",
+    "State",
+    "StepResult",
+    "Trajectory",
+    "expected_wages",
+    "run",
+    "tax_due",
 ]  # fmt: skip
 
 Floats = NDArray[np.float64]
@@ -174,14 +183,15 @@ class Trajectory:
 
 def tax_due(income: ArrayLike) -> Floats:
     """Monthly income tax ($) by brackets: a convex function, so the largest of its tangents."""
-    z = np.asarray(income, dtype=np.float64)
+    given = np.asarray(income, dtype=np.float64)
+    z = np.atleast_1d(given)
     due = z * TAX_RATES[0]
     line = np.empty_like(due)
     for rate, offset in zip(TAX_RATES[1:], _TAX_OFFSETS[1:], strict=True):
         np.multiply(z, rate, out=line)
         line -= offset
         np.maximum(due, line, out=due)
-    return np.maximum(due, 0.0, out=due) if due.ndim else np.maximum(due, 0.0)
+    return np.maximum(due, 0.0, out=due).reshape(given.shape)
 
 
 @lru_cache(maxsize=16)
@@ -307,7 +317,7 @@ class Economy:
         # work, output
         if config.participation == "bernoulli":
             worked = shocks.work_u <= work_BN
-            income = worked * config.hours
+            income: Floats = worked * config.hours
             num_worked = worked.sum(axis=-1).astype(np.float64)
         else:
             worked, income, num_worked = work_BN > 0, work_BN * config.hours, work_BN.sum(axis=-1)
@@ -554,7 +564,9 @@ def _check_level(name: str, array: Floats, *, above: float | None) -> None:
     wrong = ~np.isfinite(array) | ((array <= 0) if above is not None else (array < 0))
     if wrong.any():
         at = tuple(int(axis[0]) for axis in np.nonzero(wrong))
-        raise ValueError(f"{name}{list(at)}={array[at]} must be {'above 0' if above is not None else '0 or more'}, finite")
+        raise ValueError(
+            f"{name}{list(at)}={array[at]} must be {'above 0' if above is not None else '0 or more'}, finite"
+        )
 
 
 def run(economy: Economy, work: ArrayLike, consumption: ArrayLike, shocks: ShockSeries) -> Trajectory:
@@ -564,7 +576,18 @@ def run(economy: Economy, work: ArrayLike, consumption: ArrayLike, shocks: Shock
         raise ValueError(
             f"work has {len(work_TBN)} months, consumption {len(share_TBN)}, shocks {len(shocks)}; they must be equal"
         )
-    names = ("income", "tax", "consumption", "quantity", "worked", "rationed", "credit", "demand", "supply", "imbalance")
+    names = (
+        "income",
+        "tax",
+        "consumption",
+        "quantity",
+        "worked",
+        "rationed",
+        "credit",
+        "demand",
+        "supply",
+        "imbalance",
+    )
     after = ("savings", "wage", "price", "goods", "rate")
     series: dict[str, Any] = {}
     for month in range(len(shocks)):
@@ -575,4 +598,3 @@ def run(economy: Economy, work: ArrayLike, consumption: ArrayLike, shocks: Shock
                 series[name] = np.empty((len(shocks), *value.shape), dtype=value.dtype)
             series[name][month] = value
     return Trajectory(**series, annual=economy.annual())
-

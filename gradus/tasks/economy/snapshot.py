@@ -147,7 +147,7 @@ class Snapshot:
             raise SnapshotError(f"snapshot has no {missing[0]!r}; it needs all of: {', '.join(sorted(needed))}")
         numbers = {name: value[name] for name in needed if name in value}
         try:
-            read = {
+            read: dict[str, Any] = {
                 name: np.asarray(arrays[name], dtype=np.int64 if name in _INTEGERS else np.float64)
                 for name in needed & set(arrays)
             }
@@ -168,7 +168,8 @@ class Snapshot:
         """NPZ, the same bytes for the same content."""
         header = json.dumps({"schema": SCHEMA, "hash": self._digest(), **self._numbers()}, sort_keys=True)
         buffer = io.BytesIO()
-        np.savez_compressed(buffer, header=np.frombuffer(header.encode(), dtype=np.uint8), **self._arrays())
+        content: dict[str, Any] = {"header": np.frombuffer(header.encode(), dtype=np.uint8), **self._arrays()}
+        np.savez_compressed(buffer, **content)
         return buffer.getvalue()
 
     @classmethod

@@ -11,7 +11,7 @@ from pydantic import Field, model_validator
 from gradus.tasks.base import Task, TaskConfig
 from gradus.tasks.economy.checks import reading_cases
 from gradus.tasks.economy.decision import canonical
-from gradus.tasks.economy.reward import FAILED, LADDER, SOURCE, read, score
+from gradus.tasks.economy.reward import FAILED, SOURCE, read, score
 from gradus.tasks.economy.values import Values
 from gradus.types import SPLITS, Finish, Group, Problem, Score, Split
 
