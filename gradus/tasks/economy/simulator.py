@@ -317,10 +317,11 @@ class Economy:
         # work, output
         if config.participation == "bernoulli":
             worked = shocks.work_u <= work_BN
-            income: Floats = worked * config.hours
+            income = np.multiply(worked, config.hours, dtype=np.float64)
             num_worked = worked.sum(axis=-1).astype(np.float64)
         else:
-            worked, income, num_worked = work_BN > 0, work_BN * config.hours, work_BN.sum(axis=-1)
+            worked, num_worked = work_BN > 0, work_BN.sum(axis=-1)
+            income = np.multiply(work_BN, config.hours, dtype=np.float64)
         income *= self._wage
         output = (config.hours * config.productivity) * num_worked
         supply = self._goods * (1 - config.goods_depreciation) + output

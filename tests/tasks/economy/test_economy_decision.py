@@ -157,7 +157,18 @@ def test_lenient_stages(text: str, stage: str) -> None:
     assert parse_lenient(text) == (0.5, 0.25, stage)
 
 
-@pytest.mark.parametrize("text", ["", "0.5 0.25", '{"work": 1.5, "consumption": 0.25}', '{"work": 0.5}', 
-                                  "work: 5, consumption: 1", '{"work": true, "consumption": false}', "{" * 100_000, None])  # fmt: skip
+@pytest.mark.parametrize(
+    "text",
+    [
+        "",
+        "0.5 0.25",
+        '{"work": 1.5, "consumption": 0.25}',
+        '{"work": 0.5}',
+        "work: 5, consumption: 1",
+        '{"work": true, "consumption": false}',
+        "{" * 100_000,
+        None,
+    ],
+)
 def test_lenient_has_limits_and_no_default(text: object) -> None:
     assert parse_lenient(text) is None
