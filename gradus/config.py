@@ -228,6 +228,15 @@ class ProbeConfig(Section):
     """Limits of the verdict and of its cautions that differ from the default; they are listed in `docs/probe.md`."""
 
 
+class HealthConfig(Section):
+    """Rules over the metrics that say when a run is sick (`docs/health.md`)."""
+
+    on_critical: Literal["log", "alert", "stop"] = Field(default="alert", json_schema_extra=MUTABLE)
+    """A critical alert: ``log`` it, ``alert`` (say it, and tell the trackers), or ``stop`` with a checkpoint (exit 8)."""
+    rules: dict[str, Literal["off"] | dict[str, float]] = Field(default={}, json_schema_extra=MUTABLE)
+    """Rule to ``off``, or to limits that differ from the default, e.g. {H-13: off, H-09: {warn: 0.4}}."""
+
+
 class CheckpointConfig(Section):
     """What survives a crash."""
 
@@ -277,6 +286,7 @@ class Config(Section):
     scoring: ScoringConfig = ScoringConfig()
     evaluation: EvaluationConfig = EvaluationConfig()
     probe: ProbeConfig = ProbeConfig()
+    health: HealthConfig = HealthConfig()
     checkpoint: CheckpointConfig = CheckpointConfig()
     records: RecordsConfig = RecordsConfig()
 

@@ -137,8 +137,8 @@ def flatten(tree: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, An
 def resume_class(leaf: str) -> Resume:
     """Whether a leaf may differ when a run goes on; a task's options and sections that come or go may not."""
     known = schema_leaves()
-    section = leaf.rpartition(".")[0]  # a leaf that is a mapping has entries
-    field = known.get(leaf) or (known.get(section) if section != "tasks" else None)
+    whole = ".".join(leaf.split(".")[:2])  # a leaf that is a mapping has entries
+    field = known.get(leaf) or known.get(whole)
     extra = field.json_schema_extra if field is not None else None
     return extra["resume"] if isinstance(extra, dict) else "immutable"  # type: ignore[return-value]
 

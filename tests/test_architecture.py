@@ -22,7 +22,20 @@ LAYERS = (
     ("recipe",),
     ("tasks",),
     ("data.sources",),
-    ("rundir", "durable", "lock", "jsonl", "redaction", "config", "keys", "yaml12", "console", "seeds", "difficulty"),
+    (
+        "rundir",
+        "durable",
+        "lock",
+        "jsonl",
+        "redaction",
+        "config",
+        "keys",
+        "yaml12",
+        "console",
+        "seeds",
+        "difficulty",
+        "health",
+    ),
     ("registry", "types", "exits", ""),
 )
 """From left to right. ``recipe`` checks task options, so it stands above the tasks; rows are read below them. The

@@ -8,6 +8,7 @@ from typing import Any, ClassVar, Literal
 
 from pydantic import BaseModel, ConfigDict
 
+from gradus.health.rule import Rule
 from gradus.registry import Registry
 from gradus.types import SPLITS, Finish, Group, Problem, Score, Split
 
@@ -73,6 +74,10 @@ class Task(abc.ABC):
     def metrics(self, groups: Sequence[Group]) -> dict[str, float]:
         """Metrics of its own over the groups of a step; a key without data is left out."""
         return {}
+
+    def health_rules(self) -> Sequence[Rule]:
+        """Rules of run health of its own, beside H-01 to H-20; their ids begin with the task's name."""
+        return ()
 
 
 TASKS: Registry[type[Task]] = Registry(

@@ -20,9 +20,11 @@ from gradus.config import Config, ModelConfig
 from gradus.data.order import outlook, sampler_for
 from gradus.data.problems import Problems
 from gradus.exits import Code, Exit
+from gradus.health.monitor import Monitor, setting_of
+from gradus.health.rule import Alert
 from gradus.jsonl import finite
 from gradus.policy.load import Policy, load_policy, use_threads
-from gradus.rundir import RunDirectory
+from gradus.rundir import RunDirectory, read_jsonl
 from gradus.train import checkpoint as checkpoints
 from gradus.train.address import at_address
 from gradus.train.checkpoint import Checkpoint, Saver
@@ -56,6 +58,7 @@ class Session:
         self.train_problems: Sequence[Problem] = problems.train
         self.state = self._open_state(start.checkpoint)
         self._boundary = self._mark()
+        self._watch_from_here()
 
     # -- state -----------------------------------------------------------------------------------------------------
 
@@ -120,6 +123,7 @@ class Session:
         self.run.rewind(found.step, found.manifest["record_lengths"], self.start.attempt)
         self.state = self._open_state(found)
         self._boundary = self._mark()
+        self._watch_from_here()
         self.warn(f"step {failed_step} was not finite: back to step {found.step}, replay {replay}")
 
     def _mark(self) -> dict[str, Any]:
@@ -170,6 +174,7 @@ class Session:
             or state.counters["best_step"] == state.step
         ):
             self.save()
+        self.stop_if_sick()
 
     def record_late(self, row: Mapping[str, Any]) -> None:
         """Writes the row of a step that was finished before: the base model's, or one that waited for its evaluation."""
@@ -187,6 +192,36 @@ class Session:
         row = {"step": self.state.step, **facts, "system/rss_bytes": resident_bytes(), **row}
         self.run.append_metrics(row)
         console.step(row, self.config.num_steps)
+        self._watch(row)
+
+    # -- health ----------------------------------------------------------------------------------------------------
+
+    def _watch_from_here(self) -> None:
+        """Rules over the rows so far: what they raised then stands in the records already."""
+        rules = [rule for task in self.problems.tasks.values() for rule in task.health_rules()]
+        self._monitor = Monitor(setting_of(self.config), self.config.health.rules, rules)
+        self._monitor.replay(read_jsonl(self.run.metrics).rows)
+        self._critical: Alert | None = None
+
+    def _watch(self, row: Mapping[str, Any]) -> None:
+        """Says and records what the rules raise; a critical alert may stop the run once its step is saved."""
+        for alert in self._monitor.feed(finite(row)):
+            self.run.append_alert(alert.to_json())
+            say = self.info if alert.severity == "INFO" or self.config.health.on_critical == "log" else self.warn
+            say(alert.line())
+            if alert.severity == "CRIT" and self.config.health.on_critical == "stop":
+                self._critical = alert
+
+    def stop_if_sick(self) -> None:
+        """Exit(HEALTH) with a checkpoint where a critical alert asks for it."""
+        if (alert := self._critical) is not None and self.state.step < self.config.num_steps:
+            self._critical = None
+            self.save()
+            raise Exit(
+                Code.HEALTH,
+                f"stopped after step {self.state.step} by health rule {alert.rule}: {alert.text}",
+                hint=f"{alert.actions[0]}; or go on: gradus {self.start.kind} {self.run.path} health.on_critical=alert",
+            )
 
     def count_skip(self, row: Mapping[str, Any]) -> None:
         """Applies ``optimizer.on_nonfinite`` to the outcome of an update."""
