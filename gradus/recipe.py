@@ -19,8 +19,9 @@ from pydantic import BaseModel, ValidationError
 
 from gradus import keys, yaml12
 from gradus.config import Config
+from gradus.health.monitor import Monitor, setting_of
 from gradus.keys import Resume, leaves
-from gradus.tasks.base import TASKS
+from gradus.tasks.base import TASKS, load_task
 
 __all__ = [
     "ABSENT",
@@ -208,6 +209,12 @@ def _validate(tree: Mapping[str, Any], where: Mapping[yaml12.Path, str]) -> Conf
     errors: list[str] = []
     config = _typed(Config, tree, (), where, errors)
     options = {name: _task_options(name, given, where, errors) for name, given in _tasks_of(tree).items()}
+    if config is not None and config.health.rules and not errors:
+        try:
+            rules = [rule for name, given in options.items() for rule in load_task(name, **given).health_rules()]
+            Monitor(setting_of(config), config.health.rules, rules)
+        except ValueError as error:
+            errors.append(_placed(("health", "rules"), where, str(error)))
     if errors or config is None:
         raise ValueError("\n".join(dict.fromkeys(errors)))
     return config.model_copy(update={"tasks": options})

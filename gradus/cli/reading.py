@@ -15,12 +15,15 @@ def report(
     run: Annotated[Path, typer.Argument(metavar="RUN", help="Folder of a run.")],
     out: Annotated[Path | None, typer.Option("--out", help="Folder; default: the run's.")] = None,
     max_rollouts: Annotated[int, typer.Option("--max-rollouts", min=0, help="Completions in the page at most.")] = 2000,
+    replay_health: Annotated[
+        bool, typer.Option("--replay-health", help="Compute the alerts anew from the metrics.")
+    ] = False,
 ) -> None:
     """Write report.html, report.json and the pictures of a run."""
     from gradus import console
     from gradus.report import write_report
 
-    path = write_report(run, out, max_rollouts=max_rollouts)
+    path = write_report(run, out, max_rollouts=max_rollouts, replay_health=replay_health)
     console.answer({"report": str(path)}, str(path))
 
 

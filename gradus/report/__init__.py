@@ -7,7 +7,9 @@ from pathlib import Path
 __all__ = ["write_report"]
 
 
-def write_report(run_path: Path, out: Path | None = None, *, max_rollouts: int = 2000) -> Path:
+def write_report(
+    run_path: Path, out: Path | None = None, *, max_rollouts: int = 2000, replay_health: bool = False
+) -> Path:
     """Writes `report.html`, `report.json`, `training_report.json` and two PNG, and returns the path of the first.
 
     A pure function of the directory: the same files give the same bytes. A running, interrupted or damaged run has a
@@ -17,6 +19,7 @@ def write_report(run_path: Path, out: Path | None = None, *, max_rollouts: int =
         run_path: a run directory.
         out: folder for the files; None: the run directory itself.
         max_rollouts: completions that the page carries at most.
+        replay_health: compute the alerts anew from the metrics instead of reading `alerts.jsonl`.
 
     Raises:
         ValueError: nothing in ``run_path`` belongs to a run, or ``max_rollouts`` is negative.
@@ -29,7 +32,7 @@ def write_report(run_path: Path, out: Path | None = None, *, max_rollouts: int =
 
     if max_rollouts < 0:
         raise ValueError(f"max_rollouts={max_rollouts} is negative; it must be 0 or more")
-    page = Page.of(RunFacts.of(Path(run_path)), max_rollouts=max_rollouts)
+    page = Page.of(RunFacts.of(Path(run_path), replay_health=replay_health), max_rollouts=max_rollouts)
     folder = Path(run_path) if out is None else Path(out)
     durable.make_directory(folder, what="report")
     files = {

@@ -12,6 +12,7 @@ from typing import Any, TypeVar
 from gradus import yaml12
 from gradus.jsonl import read_json, read_jsonl
 from gradus.redaction import redact
+from gradus.report.health import replay
 from gradus.report.metrics import Metrics
 from gradus.report.rollouts import Found, read, step_files
 
@@ -69,6 +70,10 @@ class RunFacts:
     has_alerts: bool = False
     """Whether health rules were evaluated; they may have raised nothing."""
     alerts: list[dict[str, Any]] = field(default_factory=list)
+    not_evaluable: list[str] = field(default_factory=list)
+    """Health rules whose metrics the run does not have."""
+    rules_off: list[str] = field(default_factory=list)
+    """Health rules that the config switches off."""
     sets: list[EvaluationSet] = field(default_factory=list)
     """The run's own evaluation split first."""
     rollouts: Found
@@ -82,13 +87,14 @@ class RunFacts:
     """What could not be read, in words."""
 
     @classmethod
-    def of(cls, path: Path) -> RunFacts:
-        """Reads a directory. ValueError where nothing in it belongs to a run."""
+    def of(cls, path: Path, *, replay_health: bool = False) -> RunFacts:
+        """Reads a directory; with ``replay_health`` the alerts are computed anew. ValueError where nothing in it belongs
+        to a run."""
         if not any((path / name).exists() for name in _KNOWN):
             what = "is not a run directory" if path.exists() else "does not exist"
             raise ValueError(f"{path} {what}; give the folder of a run, for example runs/first")
         facts = cls(path=path, metrics=Metrics.of([]), rollouts=Found([], 0))
-        facts._read_records()
+        facts._read_records(replay_health)
         facts._read_settings()
         facts._read_evaluations()
         return facts
@@ -102,7 +108,7 @@ class RunFacts:
         """The folder's name."""
         return self.path.resolve().name
 
-    def _read_records(self) -> None:
+    def _read_records(self, replay_health: bool) -> None:
         self.status = self._json("run.json", "status") or {}
         if self.status.get("last_error"):
             self.status["last_error"] = redact(str(self.status["last_error"]))
@@ -114,7 +120,13 @@ class RunFacts:
         alerts = read_jsonl(self.path / "alerts.jsonl")
         self.alerts = [row for row in alerts.rows if type(row.get("step")) is int]
         self._count_torn("alerts.jsonl", alerts.num_torn)
-        self.has_alerts = (self.path / "alerts.jsonl").exists()
+        self.has_alerts = (self.path / "alerts.jsonl").exists() or bool(self.status.get("has_health_rules"))
+        again = replay(self.path, records.rows)
+        self.not_evaluable, self.rules_off = again.not_evaluable, again.off
+        if replay_health:
+            self.alerts, self.has_alerts = again.alerts, True
+            if again.fault:
+                self.damaged.append(redact(f"resolved.yaml: health rules use their default limits ({again.fault})"))
         if not self.has_alerts:
             self.missing.append("alerts.jsonl: health rules were not evaluated")
         self.rollouts = read(self.path)

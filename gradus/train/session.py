@@ -323,7 +323,9 @@ def opened(start: Start, problems: Problems) -> Iterator[Session]:
                     session.info(note)
             for line in outlook(session.state.curriculum):
                 session.info(line)
-            session.run.update_status(status="running", step=session.state.step, host=platform.node())
+            session.run.update_status(
+                status="running", step=session.state.step, host=platform.node(), has_health_rules=True
+            )
             yield session
             session.save()
             session.run.update_status(
