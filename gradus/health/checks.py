@@ -9,10 +9,11 @@ import math
 from collections.abc import Mapping
 
 from gradus.health.history import History
-from gradus.health.rule import Level, Setting
+from gradus.health.rule import Level, Setting, Severity
 
 Limits = Mapping[str, float]
 _SOLVED = "rollout/solve_rate"
+_WARN_AND_CRIT: tuple[tuple[Severity, str], ...] = (("WARN", "warn"), ("CRIT", "crit"))
 
 
 def entropy_falls(history: History, setting: Setting, limits: Limits) -> list[Level] | None:
@@ -228,7 +229,7 @@ def scoring(history: History, setting: Setting, limits: Limits) -> list[Level] |
     return [
         Level(severity=severity, is_on=value > limits[name], is_off=value < limits["clear"], value=value,
               threshold=limits[name], is_early=True)
-        for severity, name in (("WARN", "warn"), ("CRIT", "crit"))
+        for severity, name in _WARN_AND_CRIT
     ]  # fmt: skip
 
 
