@@ -7,6 +7,11 @@ each shape: median seconds of a step and of its two halves, their ratio, the mem
 of the machine's measured matrix-product peak that the useful work (the floating-point operations of real tokens, prompts
 counted once per group) comes to. Shapes: ``short`` (the policy's own Countdown prompts, at most 96 new tokens) and
 ``long`` (prompts of 512 tokens, at most 24 new ones); 16 problems × 8 completions in both.
+
+A group whose completions all got the same reward has no gradient, and gradus leaves it out of the update, TRL does not.
+How many those are decides part of the ratio, so each shape is measured with two rewards: ``binary``, the recipe's (many
+groups are flat when the policy knows or does not know a problem), and ``spread``, a number made from the text by a hash,
+which leaves no group out: the worst case.
 """
 
 from __future__ import annotations
@@ -21,6 +26,7 @@ import sys
 import tempfile
 import threading
 import time
+import zlib
 from collections.abc import Callable
 from datetime import UTC, datetime
 from pathlib import Path
@@ -29,6 +35,9 @@ from typing import Any
 NUM_PROBLEMS, GROUP_SIZE = 16, 8
 SHAPES = {"short": (None, 96), "long": (512, 24)}
 """Prompt tokens (None: as the task writes them) and limit of new tokens."""
+REWARDS = ("binary", "spread")
+TASK = {"max_numbers": 3, "operators": "+-", "reward": "binary", "seed": 1}
+"""As in the recipe countdown_nano."""
 RESULTS = Path(__file__).parent / "results"
 
 
@@ -42,7 +51,7 @@ def problems_of(shape: str, tokenizer: Any, count: int) -> list[Any]:
     from gradus import Message, load_task
 
     wanted = SHAPES[shape][0]
-    problems = list(load_task("countdown", max_numbers=3).problems("train", count))
+    problems = list(load_task("countdown", **TASK).problems("train", count))
     if wanted is None:
         return problems
 
@@ -59,6 +68,26 @@ def problems_of(shape: str, tokenizer: Any, count: int) -> list[Any]:
         return replace(problem, messages=(Message(role="user", content=text),))
 
     return [filled(problem) for problem in problems]
+
+
+class Rewarded:
+    """Countdown, paid by the recipe's reward or by a hash of the text in [0, 1)."""
+
+    def __init__(self, reward: str) -> None:
+        from gradus import load_task
+
+        self._task = load_task("countdown", **TASK)
+        self._is_spread = reward == "spread"
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._task, name)
+
+    def score(self, problem: Any, text: str, *, finish: str = "stop") -> Any:
+        """As `Task.score`."""
+        from dataclasses import replace
+
+        score = self._task.score(problem, text, finish=finish)
+        return replace(score, reward=zlib.crc32(text.encode()) / 2**32) if self._is_spread else score
 
 
 def policy_config(arguments: argparse.Namespace, folder: Path) -> Any:
@@ -84,7 +113,6 @@ def policy_config(arguments: argparse.Namespace, folder: Path) -> Any:
 
 def serve_native(arguments: argparse.Namespace, step_done: Callable[[dict[str, Any]], None], folder: Path) -> None:
     """Takes a step whenever asked, with the code that `gradus train` runs."""
-    from gradus import load_task
     from gradus.algo.presets import PRESETS
     from gradus.config import OptimizerConfig
     from gradus.policy.load import load_policy
@@ -98,7 +126,7 @@ def serve_native(arguments: argparse.Namespace, step_done: Callable[[dict[str, A
     policy = load_policy(policy_config(arguments, folder))
     optimizer = Optimizer(policy, OptimizerConfig(learning_rate=1e-6))
     problems = problems_of(arguments.shape, policy.tokenizer, NUM_PROBLEMS * (arguments.steps + 2))
-    tasks = {"countdown": load_task("countdown", max_numbers=3)}
+    tasks: Any = {"countdown": Rewarded(arguments.reward)}
     max_tokens = SHAPES[arguments.shape][1]
     step_done({"ready": True, "parameters": sum(p.numel() for p in policy.model.parameters())})
     for step in range(arguments.steps + 1):
@@ -127,13 +155,17 @@ def serve_native(arguments: argparse.Namespace, step_done: Callable[[dict[str, A
         update(policy, optimizer, batch, settings)
         ended = time.perf_counter()
         completion_tokens = sum(len(c.tokens) for group in groups for c in group.completions)
-        prompt_tokens = sum(len(group.prompt_tokens) for group in groups)
+        learned = [group for group in groups if group.has_signal]
         step_done(
             {
                 "rollout": sampled - started,
                 "update": ended - sampled,
                 "completion_tokens": completion_tokens,
-                "prompt_tokens": prompt_tokens,
+                "prompt_tokens": sum(len(group.prompt_tokens) for group in groups),
+                "learned_tokens": sum(
+                    len(group.prompt_tokens) + sum(len(c.tokens) for c in group.completions) for group in learned
+                ),
+                "learned_groups": len(learned),
             }
         )
 
@@ -145,7 +177,6 @@ def serve_trl(arguments: argparse.Namespace, step_done: Callable[[dict[str, Any]
     from transformers import AutoModelForCausalLM, TrainerCallback
     from trl import GRPOConfig, GRPOTrainer
 
-    from gradus import load_task
     from gradus.policy.load import load_policy, resolve_address
 
     config = policy_config(arguments, folder)
@@ -157,7 +188,7 @@ def serve_trl(arguments: argparse.Namespace, step_done: Callable[[dict[str, Any]
     else:
         model.set_attn_implementation("sdpa")
     problems = problems_of(arguments.shape, policy.tokenizer, NUM_PROBLEMS * (arguments.steps + 2))
-    task = load_task("countdown", max_numbers=3)
+    task = Rewarded(arguments.reward)
     by_prompt = {problem.messages[0].content: problem for problem in problems}
     rollout_seconds, num_tokens = [0.0], [0, 0]
 
@@ -190,6 +221,8 @@ def serve_trl(arguments: argparse.Namespace, step_done: Callable[[dict[str, Any]
                     "update": total - rollout_seconds[0],
                     "completion_tokens": num_tokens[0],
                     "prompt_tokens": num_tokens[1],
+                    "learned_tokens": num_tokens[0] + num_tokens[1],
+                    "learned_groups": NUM_PROBLEMS,
                 }
             )
 
@@ -290,11 +323,11 @@ def _timed(call: Callable[[], Any]) -> float:
     return time.perf_counter() - started
 
 
-def measure(arguments: argparse.Namespace, shape: str) -> dict[str, Any]:
-    """Medians of both trainers on one shape; the first step of each warms up and does not count."""
+def measure(arguments: argparse.Namespace, shape: str, reward: str) -> dict[str, Any]:
+    """Medians of both trainers on one shape with one reward; the first step of each warms up and does not count."""
     workers = {
         name: subprocess.Popen(
-            [sys.executable, __file__, "--worker", name, "--shape", shape, *sys.argv[1:]],
+            [sys.executable, __file__, "--worker", name, "--shape", shape, "--reward", reward, *sys.argv[1:]],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=None if arguments.verbose else subprocess.DEVNULL,
@@ -328,7 +361,7 @@ def _medians(rows: list[dict[str, Any]]) -> dict[str, Any]:
     ready, _, *steps = rows
     result = {
         key: statistics.median(step[key] for step in steps)
-        for key in ("rollout", "update", "completion_tokens", "prompt_tokens")
+        for key in ("rollout", "update", "completion_tokens", "prompt_tokens", "learned_tokens", "learned_groups")
     }
     result["step"] = statistics.median(step["rollout"] + step["update"] for step in steps)
     result["peak_bytes"] = max(step["peak_bytes"] for step in steps)
@@ -336,18 +369,20 @@ def _medians(rows: list[dict[str, Any]]) -> dict[str, Any]:
     return {**result, "parameters": ready["parameters"]}
 
 
-def show(shape: str, result: dict[str, Any], peak: float) -> None:
+def show(shape: str, reward: str, result: dict[str, Any], peak: float) -> None:
     """A table of one shape."""
     native, trl = result["native"], result["trl"]
     print(
-        f"\n{shape}: prompts {native['prompt_tokens'] / NUM_PROBLEMS:.0f} tokens, completions "
+        f"\n{shape}, {reward} reward ({native['learned_groups']:.0f} of {NUM_PROBLEMS} groups to learn from): "
+        f"prompts {native['prompt_tokens'] / NUM_PROBLEMS:.0f} tokens, completions "
         f"{native['completion_tokens'] / NUM_PROBLEMS / GROUP_SIZE:.0f} (native), "
         f"{trl['completion_tokens'] / NUM_PROBLEMS / GROUP_SIZE:.0f} (TRL) tokens on average"
     )
     print(f"{'':16}{'native':>12}{'TRL':>12}{'ratio':>9}{'native: share of matrix peak':>32}")
-    for phase, factor in (("rollout", 2), ("update", 6), ("step", 8)):
-        tokens = native["completion_tokens"] + native["prompt_tokens"]
-        share = factor * native["parameters"] * tokens / native[phase] / peak
+    sampled = 2 * native["parameters"] * (native["completion_tokens"] + native["prompt_tokens"])
+    learned = 6 * native["parameters"] * native["learned_tokens"]
+    for phase, operations in (("rollout", sampled), ("update", learned), ("step", sampled + learned)):
+        share = operations / native[phase] / peak
         ratio = trl[phase] / native[phase]
         print(f"{phase + ' seconds':16}{native[phase]:12.2f}{trl[phase]:12.2f}{ratio:8.2f}×{share:31.0%}")
     for key, label in (("added_bytes", "added MB"), ("peak_bytes", "peak MB")):
@@ -358,17 +393,19 @@ def main() -> None:
     """Parses the command line; a worker is this file again."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--shapes", nargs="+", default=list(SHAPES), choices=list(SHAPES))
+    parser.add_argument("--rewards", nargs="+", default=list(REWARDS), choices=REWARDS)
     parser.add_argument("--steps", type=int, default=5, help="measured steps of each trainer")
     parser.add_argument("--threads", type=int, default=1, help="torch threads of each trainer")
     parser.add_argument("--dtype", default="float32", choices=["float32", "bfloat16"])
     parser.add_argument("--width", type=int, help="random weights of this width instead of the embedded policy")
     parser.add_argument("--layers", type=int, default=6, help="layers of a random policy")
     parser.add_argument("--trl-microbatch", type=int, default=32, help="completions per forward pass of TRL")
-    parser.add_argument("--native-microbatch-tokens", type=int, default=4096, help="tokens per forward pass of gradus")
+    parser.add_argument("--native-microbatch-tokens", type=int, default=2048, help="tokens per forward pass of gradus")
     parser.add_argument("--write", action="store_true", help="write the figures under benchmarks/results/")
     parser.add_argument("--verbose", action="store_true", help="show what the workers print")
     parser.add_argument("--worker", choices=["native", "trl"], help=argparse.SUPPRESS)
     parser.add_argument("--shape", choices=list(SHAPES), help=argparse.SUPPRESS)
+    parser.add_argument("--reward", choices=REWARDS, help=argparse.SUPPRESS)
     arguments = parser.parse_args()
     if arguments.worker:
         work(arguments)
@@ -385,8 +422,9 @@ def main() -> None:
     )
     results = {}
     for shape in arguments.shapes:
-        results[shape] = measure(arguments, shape)
-        show(shape, results[shape], peak)
+        for reward in arguments.rewards:
+            results[f"{shape}/{reward}"] = measure(arguments, shape, reward)
+            show(shape, reward, results[f"{shape}/{reward}"], peak)
     if arguments.write:
         write(arguments, policy, peak, results)
 
@@ -401,7 +439,9 @@ def write(arguments: argparse.Namespace, policy: str, peak: float, results: dict
         "hardware": f"{platform.machine()} {cpu_name()}, {os.cpu_count()} cores",
         "policy": policy,
         "settings": {
-            key: value for key, value in vars(arguments).items() if key not in ("worker", "shape", "write", "verbose")
+            key: value
+            for key, value in vars(arguments).items()
+            if key not in ("worker", "shape", "reward", "write", "verbose")
         },
         "matrix_peak_flops": peak,
         "results": results,
