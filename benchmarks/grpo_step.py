@@ -11,7 +11,8 @@ counted once per group) comes to. Shapes: ``short`` (the policy's own Countdown 
 A group whose completions all got the same reward has no gradient, and gradus leaves it out of the update, TRL does not.
 How many those are decides part of the ratio, so each shape is measured with two rewards: ``binary``, the recipe's (many
 groups are flat when the policy knows or does not know a problem), and ``spread``, a number made from the text by a hash,
-which leaves no group out: the worst case.
+which leaves no group out: the worst case. In the long shape nobody solves anything within 24 tokens; it is measured with
+``spread`` only.
 """
 
 from __future__ import annotations
@@ -82,7 +83,7 @@ class Rewarded:
     def __getattr__(self, name: str) -> Any:
         return getattr(self._task, name)
 
-    def score(self, problem: Any, text: str, *, finish: str = "stop") -> Any:
+    def score(self, problem: Any, text: str, *, finish: Any = "stop") -> Any:
         """As `Task.score`."""
         from dataclasses import replace
 
@@ -393,7 +394,7 @@ def main() -> None:
     """Parses the command line; a worker is this file again."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--shapes", nargs="+", default=list(SHAPES), choices=list(SHAPES))
-    parser.add_argument("--rewards", nargs="+", default=list(REWARDS), choices=REWARDS)
+    parser.add_argument("--rewards", nargs="+", default=list(REWARDS), choices=REWARDS, help="of the short shape")
     parser.add_argument("--steps", type=int, default=5, help="measured steps of each trainer")
     parser.add_argument("--threads", type=int, default=1, help="torch threads of each trainer")
     parser.add_argument("--dtype", default="float32", choices=["float32", "bfloat16"])
@@ -422,7 +423,7 @@ def main() -> None:
     )
     results = {}
     for shape in arguments.shapes:
-        for reward in arguments.rewards:
+        for reward in arguments.rewards if shape == "short" else ("spread",):
             results[f"{shape}/{reward}"] = measure(arguments, shape, reward)
             show(shape, reward, results[f"{shape}/{reward}"], peak)
     if arguments.write:
