@@ -10,7 +10,7 @@ counted once per group) comes to. Shapes: ``short`` (the policy's own Countdown 
 
 A group whose completions all got the same reward has no gradient, and gradus leaves it out of the update, TRL does not.
 How many those are decides part of the ratio, so each shape is measured with two rewards: ``binary``, the recipe's (many
-groups are flat when the policy knows or does not know a problem), and ``spread``, a number made from the text by a hash,
+groups are flat when the policy knows or does not know a problem), and ``spread``, another number for every completion,
 which leaves no group out: the worst case. In the long shape nobody solves anything within 24 tokens; it is measured with
 ``spread`` only.
 """
@@ -27,7 +27,6 @@ import sys
 import tempfile
 import threading
 import time
-import zlib
 from collections.abc import Callable
 from datetime import UTC, datetime
 from pathlib import Path
@@ -72,13 +71,14 @@ def problems_of(shape: str, tokenizer: Any, count: int) -> list[Any]:
 
 
 class Rewarded:
-    """Countdown, paid by the recipe's reward or by a hash of the text in [0, 1)."""
+    """Countdown, paid by the recipe's reward or by numbers in [0, 1) that do not repeat."""
 
     def __init__(self, reward: str) -> None:
         from gradus import load_task
 
         self._task = load_task("countdown", **TASK)
         self._is_spread = reward == "spread"
+        self._num_scored = 0
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self._task, name)
@@ -87,8 +87,9 @@ class Rewarded:
         """As `Task.score`."""
         from dataclasses import replace
 
+        self._num_scored += 1
         score = self._task.score(problem, text, finish=finish)
-        return replace(score, reward=zlib.crc32(text.encode()) / 2**32) if self._is_spread else score
+        return replace(score, reward=self._num_scored * 0.618034 % 1) if self._is_spread else score
 
 
 def policy_config(arguments: argparse.Namespace, folder: Path) -> Any:
