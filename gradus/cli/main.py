@@ -14,7 +14,7 @@ from typing import Annotated
 
 import typer
 
-from gradus.cli import config, reading, runs, tasks
+from gradus.cli import config, export, reading, runs, tasks
 from gradus.cli.errors import judge
 from gradus.cli.probe import probe
 from gradus.exits import Code
@@ -28,7 +28,17 @@ app = typer.Typer(
     add_completion=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
-for verb in (tasks.prepare, probe, runs.sft, runs.train, runs.evaluate, runs.compare, reading.report, reading.rollouts):
+for verb in (
+    tasks.prepare,
+    probe,
+    runs.sft,
+    runs.train,
+    runs.evaluate,
+    runs.compare,
+    reading.report,
+    reading.rollouts,
+    export.export,
+):
     app.command()(verb)
 app.add_typer(tasks.app, name="tasks")
 app.add_typer(config.app, name="config")
