@@ -14,7 +14,6 @@ from gradus.cli.main import run as command
 from gradus.config import ModelConfig
 from gradus.integrations.export import export, push
 from gradus.policy.load import load_policy
-from gradus.rundir import RunDirectory
 from gradus.train.address import locate
 from tests.models import save_model
 from tests.train.runs import config_of, run
