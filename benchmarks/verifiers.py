@@ -1,7 +1,9 @@
 r"""Mathematical verifiers side by side: agreement with the labelled cases of ``tests/corpora``, and decisions per second.
 
-Run from the repository's root: ``python benchmarks/verifiers.py [--seconds 2] [--out docs/verifiers.md]``. Needs
-math-verify (``pip install gradus[math]``); TRL's accuracy reward is added where TRL is installed. All rates are per second
+Run from the repository's root: ``python benchmarks/verifiers.py [--seconds 2] [--out docs/verifiers.md] [--json FILE]``.
+Needs math-verify (``pip install gradus[math]``). TRL's accuracy reward and verl's scorers are added where they are
+installed, and named as missing where not; of verl the bare package is enough (``pip install --no-deps verl``), since its
+scorers are loaded from their files, without its trainer. All rates are per second
 of processor time in one process, measured in one run. Texts that repeat one unit (``\boxed{`` 20,000 times) are given to
 gradus alone: the others may never return.
 """
@@ -9,6 +11,9 @@ gradus alone: the others may never return.
 from __future__ import annotations
 
 import argparse
+import contextlib
+import importlib.util
+import io
 import json
 import logging
 import platform
@@ -17,8 +22,10 @@ import re
 import sys
 import time
 from collections.abc import Callable, Iterable, Sequence
+from datetime import date
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
+from types import ModuleType
 
 ROOT = Path(__file__).resolve().parent.parent
 sys.path[:0] = [str(ROOT), str(ROOT / "tests" / "tasks")]
@@ -67,16 +74,46 @@ def trl_accuracy() -> Judge:
     return judge
 
 
-def verl_strict(gold: str, completion: str) -> bool:
-    """verl's strict GSM8K rule: the last ``#### number`` of the last 300 characters, compared as text."""
-    found = re.findall(r"#### (-?[0-9.,]+)", completion[-300:])
-    return bool(found) and found[-1].replace(",", "").replace("$", "") == gold
+def verl_scorer(name: str) -> ModuleType | None:
+    """A file of verl's ``reward_score``, loaded without verl's trainer; None where verl is not installed."""
+    found = importlib.util.find_spec("verl")
+    if found is None or found.origin is None:
+        return None
+    path = Path(found.origin).parent / "utils" / "reward_score" / f"{name}.py"
+    spec = importlib.util.spec_from_file_location(f"verl_{name}", path)
+    if spec is None or spec.loader is None:
+        return None
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
 
 
-def verl_flexible(gold: str, completion: str) -> bool:
-    """verl's flexible rule: the last number that is not just a dot."""
-    found = [number for number in re.findall(r"-?[0-9.,]+", completion) if number not in ("", ".")]
-    return bool(found) and found[-1] == gold
+def verl_judge(name: str, score: Callable[[ModuleType, str, str], bool]) -> Judge | None:
+    """A scorer of verl as (gold, completion) to bool; an error of its is a refusal."""
+    module = verl_scorer(name)
+    if module is None:
+        return None
+
+    def judge(gold: str, completion: str) -> bool:
+        try:
+            with contextlib.redirect_stdout(io.StringIO()):  # it prints what it cannot read
+                return score(module, completion, gold)
+        except Exception:
+            return False
+
+    return judge
+
+
+def verl_judges() -> dict[str, Judge | None]:
+    """verl's scorers of mathematics and GSM8K, by name."""
+    return {
+        "math_reward": verl_judge("math_reward", lambda verl, text, gold: verl.compute_score(text, gold) == 1.0),
+        "math_dapo": verl_judge("math_dapo", lambda verl, text, gold: bool(verl.compute_score(text, gold)["acc"])),
+        "gsm8k strict": verl_judge("gsm8k", lambda verl, text, gold: verl.compute_score(text, gold) == 1.0),
+        "gsm8k flexible": verl_judge(
+            "gsm8k", lambda verl, text, gold: verl.compute_score(text, gold, method="flexible") == 1.0
+        ),
+    }
 
 
 # ---------------------------------------------------------------- agreement
@@ -106,35 +143,47 @@ def agreement(cases: Iterable[dict], judge: Judge, key: str = "equal") -> tuple[
 
 def agreement_table() -> list[str]:
     rows = ["| cases | verifier | false positives | false negatives |", "|---|---|---|---|"]
-    every = corpus("equivalence")
+    every, words, verl = corpus("equivalence"), corpus("gsm8k"), verl_judges()
     short = [case for case in every if "completion" in case]
     client = cas.shared(10.0)
-    verifiers: list[tuple[str, Judge, list[dict]]] = [
+    verifiers: list[tuple[str, Judge | None, list[dict]]] = [
         ("gradus", ours(None), every),
         ("gradus with math-verify behind it", ours(client), every),
         (f"math-verify {version('math-verify')}", math_verify(), short),
+        (f"accuracy_reward of TRL {installed('trl')}", trl_accuracy() if installed("trl") else None, short),
+        (f"math_reward of verl {installed('verl')}", verl["math_reward"], short),
+        (f"math_dapo of verl {installed('verl')}", verl["math_dapo"], short),
     ]
-    try:
-        verifiers.append((f"accuracy_reward of TRL {version('trl')}", trl_accuracy(), short))
-    except PackageNotFoundError:
-        print("TRL is not installed: left out", file=sys.stderr)
     for name, judge, cases in verifiers:
-        num, paid, refused = agreement(cases, judge)
-        rows.append(f"| {num} of mathematics | {name} | {paid} | {refused} |")
+        rows.append(agreement_row("mathematics", name, judge, cases, "equal"))
     client.close()
-    for case in (words := corpus("gsm8k")):
+    for case in words:
         case["gold"] = str(numbers.gold(case["gold"]))
     short = [case for case in words if "completion" in case]
     for name, judge, cases, key in (
         ("gradus, strict", lambda gold, text: gsm8k.grade(gold, text)[0], words, "equal_strict"),
-        ("verl's strict rule", verl_strict, short, "equal_strict"),
+        ("verl's gsm8k, strict", verl["gsm8k strict"], short, "equal_strict"),
         ("gradus, lenient", lambda gold, text: gsm8k.grade(gold, text)[1], words, "equal"),
-        ("verl's flexible rule", verl_flexible, short, "equal"),
+        ("verl's gsm8k, flexible", verl["gsm8k flexible"], short, "equal"),
         ("math-verify", math_verify(), short, "equal"),
     ):
-        num, paid, refused = agreement(cases, as_decimal(judge), key)
-        rows.append(f"| {num} of GSM8K | {name} | {paid} | {refused} |")
+        rows.append(agreement_row("GSM8K", name, judge and as_decimal(judge), cases, key))
     return rows
+
+
+def agreement_row(what: str, name: str, judge: Judge | None, cases: Sequence[dict], key: str) -> str:
+    if judge is None:
+        return f"| {what} | {name.strip()} | not installed here | not installed here |"
+    num, paid, refused = agreement(cases, judge, key)
+    return f"| {num} of {what} | {name} | {paid} | {refused} |"
+
+
+def installed(package: str) -> str:
+    """Its version, or "" where it is not installed."""
+    try:
+        return version(package)
+    except PackageNotFoundError:
+        return ""
 
 
 def as_decimal(judge: Judge) -> Judge:
@@ -224,7 +273,7 @@ def throughput_table(seconds: float) -> list[str]:
         theirs(*items[0])
         ours_rate, their_rate = rate(mine, items, seconds), rate(theirs, items[:: max(1, len(items) // 150)], seconds)
         rows.append(f"| {name} ({len(items)}) | {ours_rate:,.0f}/s | {their_rate:,.0f}/s |")
-    return [*rows, *cas_share(golds), *megabyte(seconds)]
+    return [*rows, *cas_share(golds), *megabyte(), *pathological_batch(golds)]
 
 
 def cas_share(golds: Sequence[str]) -> list[str]:
@@ -233,7 +282,7 @@ def cas_share(golds: Sequence[str]) -> list[str]:
     return [f"| left undecided by the own grammar | {codes.count('unsupported') / len(codes):.1%} | |"]
 
 
-def megabyte(seconds: float) -> list[str]:
+def megabyte() -> list[str]:
     """The slowest text of a megabyte."""
     worst = 0.0
     for unit in (r"\boxed{", "{", "}", "$", "#", "-", "1,", "7", " ", "answer ", "<answer>", "<think>", "+"):
@@ -243,27 +292,72 @@ def megabyte(seconds: float) -> list[str]:
     return [f"| slowest text of a megabyte | {worst * 1e3:.0f} ms | |"]
 
 
+def pathological_batch(golds: Sequence[str], num_problems: int = 64, group_size: int = 16) -> list[str]:
+    """A batch in which 1 % of the answers are made to hang a verifier, at a deadline of one second for each decision."""
+    hostile = (
+        "9^{9^{9}}",
+        "{" * 20_000 + "1",
+        "99999999!",
+        r"\sqrt{" * 5_000 + "2",
+        "(" * 20_000 + "1" + ")" * 20_000,
+    )
+    batch = [
+        (gold, f"{PROSE}So \\boxed{{{gold if sample % 2 else gold + '1'}}}.")
+        for gold in golds[:num_problems]
+        for sample in range(group_size)
+    ]
+    for number in range(len(batch) // 100):
+        batch[number * 100] = (batch[number * 100][0], f"So \\boxed{{{hostile[number % len(hostile)]}}}.")
+    client = cas.MathVerify(timeout_seconds=1.0)
+    grade("1", r"\boxed{\int_0^1 1 dx}", style="boxed", cas=client)  # its worker is started
+    forget()
+    started = time.monotonic()
+    for gold, text in batch:
+        grade(gold, text, style="boxed", cas=client)
+    seconds = time.monotonic() - started
+    client.close()
+    return [f"| {len(batch)} answers, 1 % pathological, deadline 1 s, wall clock | {seconds:.2f} s | |"]
+
+
 def main() -> None:
     """Prints both tables, and writes them where asked."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--seconds", type=float, default=2.0, help="processor time per workload and verifier")
     parser.add_argument("--out", type=Path, help="Markdown file to write")
+    parser.add_argument("--json", type=Path, help="file to write the same rows to, with machine and date")
     arguments = parser.parse_args()
     logging.disable(logging.WARNING)
-    lines = [
-        "# Verifiers side by side",
-        "",
-        f"Python {platform.python_version()}, {platform.machine()}, one process; made by `benchmarks/verifiers.py`.",
-        "",
-        *agreement_table(),
-        "",
-        *throughput_table(arguments.seconds),
-        "",
-    ]
-    text = "\n".join(lines)
+    agreements, rates = agreement_table(), throughput_table(arguments.seconds)
+    text = "\n".join([HEAD, machine(), "", "## Agreement", "", *agreements, "", "## Speed", "", *rates, ""])
     print(text)
     if arguments.out:
         arguments.out.write_text(text, encoding="utf-8")
+    if arguments.json:
+        facts = {"date": str(date.today()), "machine": machine(), "agreement": cells(agreements), "speed": cells(rates)}
+        arguments.json.write_text(json.dumps(facts, indent=2) + "\n", encoding="utf-8")
+
+
+HEAD = """# Verifiers side by side
+
+Made by `benchmarks/verifiers.py`; not edited by hand. The cases are those of `tests/corpora/equivalence.jsonl` and
+`tests/corpora/gsm8k.jsonl` without the contested ones: written for this project from the rulings of
+[mathematics.md](mathematics.md), each with the ruling that it shows. They were written with the known faults of the other
+verifiers in mind, so that a verifier with other rulings must lose here; read the cases before you read the counts. Scorers
+that read boxes only (verl's `math_reward`) refuse answers in prose by design. A *false positive* is paid and wrong, a
+*false negative* right and refused. Texts that repeat one unit thousands of times are given to gradus alone: others may
+never return.
+"""
+
+
+def machine() -> str:
+    """What this was measured on."""
+    return f"Python {platform.python_version()}, {platform.machine()}, one process, rates per second of processor time."
+
+
+def cells(rows: Sequence[str]) -> list[dict[str, str]]:
+    """A Markdown table as a list of its rows."""
+    names, _, *body = [[cell.strip() for cell in row.strip("|").split("|")] for row in rows]
+    return [dict(zip(names, row, strict=True)) for row in body]
 
 
 if __name__ == "__main__":

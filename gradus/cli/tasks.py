@@ -47,11 +47,11 @@ def check(
     """Test tasks and their rewards: right answers, wrong ones, hostile ones. Exit 3 if one fails."""
     from gradus import console
     from gradus.recipe import resolve
-    from gradus.tasks.base import TASKS, load_task
+    from gradus.tasks.base import TASKS, load_task, register_file
     from gradus.tasks.check import check_task
 
     names, overrides = names_and_overrides(arguments or [])
-    names += _registered_by(path) if path else []
+    names += register_file(path) if path else []
     names = names or list(TASKS)
     if data is not None:
         overrides.append(f"source={json.dumps(str(data))}")
@@ -60,20 +60,6 @@ def check(
     facts = [{**asdict(one), "ok": one.ok} for one in reports]
     console.answer({"checks": facts}, "\n\n".join(map(_check_text, reports)))
     return Code.DONE if all(one.ok for one in reports) else Code.ANSWER_IS_NO
-
-
-def _registered_by(path: Path) -> list[str]:
-    """Runs a Python file of the user's and returns the tasks that are new since."""
-    import runpy
-
-    from gradus.tasks.base import TASKS
-
-    before = set(TASKS)
-    runpy.run_path(str(path))
-    found = [name for name in TASKS if name not in before]
-    if not found:
-        raise ValueError(f'{path} registers no task; add TASKS.add("name", YourTask) at its end')
-    return found
 
 
 def _prefixed(overrides: Sequence[str], names: Sequence[str]) -> list[str]:
@@ -118,7 +104,10 @@ def prepare(
     )
     rows = [("split", "rows", "left out", "file")]
     for name, part in manifest["splits"].items():
-        dropped = ", ".join(f"{count} {why}" for why, count in part["dropped"].items())
+        dropped = ", ".join(
+            f"{count} {why} (first: {', '.join(part['first_dropped'].get(why, [])[:2])})"
+            for why, count in part["dropped"].items()
+        )
         rows.append((name, str(part["rows"]), dropped or "none", str(folder / part["file"])))
     text = f"{console.table(rows)}\nfingerprint {manifest['fingerprint']}"
     console.answer({"out": str(folder), **manifest}, text)

@@ -1,6 +1,7 @@
 """Problems of a task to files that can be trusted: each judged by its own scorer, none twice, none in two splits.
 
-Every problem that is left out is counted by reason in ``manifest.json``. The fingerprint of a data set is a hash of its
+Every row and problem that is left out is counted by reason in ``manifest.json``, with the places of the first ones; of
+each split, ``source_rows`` = ``rows`` + ``other_splits`` + all that was dropped. The fingerprint of a data set is a hash of its
 rows, so the same options give the same fingerprint anywhere.
 """
 
@@ -16,6 +17,7 @@ from typing import Any, Literal
 
 from gradus import __version__, durable
 from gradus.data import parquet
+from gradus.data.intake import MAX_PLACES, Intake
 from gradus.data.problems import fingerprint
 from gradus.data.sources import MAX_DROPPED_FRAC
 from gradus.exits import Code, Exit
@@ -38,6 +40,20 @@ class Prepared:
     problems: list[Problem] = field(default_factory=list)
     solutions: list[str] = field(default_factory=list)
     dropped: Counter[str] = field(default_factory=Counter)
+    """Problems left out, by reason."""
+    num_seen: int = 0
+    """Problems that the task gave."""
+    places: dict[str, list[str]] = field(default_factory=dict)
+    """By reason, the first of them: file and line, or the name of the problem."""
+    intake: Intake | None = None
+    """What became of the rows of the source; None for generated problems."""
+
+    def drop(self, reason: str, problem: Problem) -> None:
+        """Counts a problem that is left out."""
+        self.dropped[reason] += 1
+        places = self.places.setdefault(reason, [])
+        if len(places) < MAX_PLACES:
+            places.append(str(problem.meta.get("place", problem.id)))
 
 
 def prepare(
@@ -85,6 +101,7 @@ def prepare(
 def clean(task: Task, splits: Sequence[Split], *, limit: int | None = None) -> dict[Split, Prepared]:
     """The problems of each split that are valid, unique and in no later split: what the test asks is not trained on."""
     prepared: dict[Split, Prepared] = {split: _valid(task, split, limit) for split in splits}
+    _check_loss(task, prepared)
     taken: dict[str, str] = {}
     for split in reversed(SPLITS):
         if split in prepared:
@@ -100,31 +117,39 @@ def clean(task: Task, splits: Sequence[Split], *, limit: int | None = None) -> d
 
 
 def _valid(task: Task, split: Split, limit: int | None) -> Prepared:
-    """Problems whose oracle gets the highest reward, each question once."""
+    """Problems whose oracle gets the highest reward, each question once, and none with two truths."""
     data = Prepared()
-    num_seen = 0
     for problem in task.problems(split, limit):
-        num_seen += 1
+        data.num_seen += 1
         reason, solution = _proof(task, problem)
         if reason:
-            data.dropped[reason] += 1
+            data.drop(reason, problem)
         else:
             data.problems.append(problem)
             data.solutions.append(solution)
-    num_bad = data.dropped.total()
+    data.intake = task.intakes.get(split)
+    first: dict[str, Problem] = {}
+    conflicts: dict[str, str] = {}
+    for problem in data.problems:
+        if not task.is_same_truth(first.setdefault(_question(problem), problem), problem):
+            conflicts[_question(problem)] = "conflicting_truth"
+    _leave_out(data, conflicts)
+    _leave_out_repeats(data)
+    return data
+
+
+def _check_loss(task: Task, prepared: Mapping[Split, Prepared]) -> None:
+    """Exit(NOTHING_USABLE) where too many of all problems are not valid."""
+    num_seen = sum(data.num_seen for data in prepared.values())
+    num_bad = sum(data.dropped.total() - data.dropped["duplicate"] for data in prepared.values())
     if num_bad > MAX_DROPPED_FRAC * num_seen:
+        reasons = "; ".join(f"{split}: {_reasons(data)}" for split, data in prepared.items() if data.dropped)
         raise Exit(
             Code.NOTHING_USABLE,
-            f"{task.name}: {num_bad} of {num_seen} problems of split {split!r} are not valid ({_reasons(data)}); "
+            f"{task.name}: {num_bad} of {num_seen} problems are not valid ({reasons}); "
             f"at most {MAX_DROPPED_FRAC:.0%} may be left out",
             hint=f"see which: gradus tasks check {task.name}",
         )
-    truths: dict[str, set[str]] = {}
-    for problem in data.problems:
-        truths.setdefault(_question(problem), set()).add(_canonical(problem.truth))
-    _leave_out(data, {question: "conflicting_truth" for question, golds in truths.items() if len(golds) > 1})
-    _leave_out_repeats(data)
-    return data
 
 
 def _proof(task: Task, problem: Problem) -> tuple[str, str]:
@@ -158,7 +183,9 @@ def _leave_out_repeats(data: Prepared) -> None:
 def _keep(data: Prepared, reasons: Sequence[str]) -> None:
     """Keeps the problems whose reason is empty and counts the others."""
     kept = [index for index, reason in enumerate(reasons) if not reason]
-    data.dropped.update(reason for reason in reasons if reason)
+    for problem, reason in zip(data.problems, reasons, strict=True):
+        if reason:
+            data.drop(reason, problem)
     data.problems = [data.problems[index] for index in kept]
     data.solutions = [data.solutions[index] for index in kept]
 
@@ -168,19 +195,23 @@ def _question(problem: Problem) -> str:
     return " ".join(" ".join(message.content for message in problem.messages).casefold().split())
 
 
-def _canonical(value: Any) -> str:
-    return json.dumps(value, sort_keys=True)
-
-
 def _reasons(data: Prepared) -> str:
-    return ", ".join(f"{count} {reason}" for reason, count in data.dropped.most_common()) or "the source is empty"
+    reasons = (
+        f"{count} {reason}, first: {', '.join(data.places.get(reason, [])[:3])}"
+        for reason, count in data.dropped.most_common()
+    )
+    return "; ".join(reasons) or "the source is empty"
 
 
 def _facts(data: Prepared) -> dict[str, Any]:
     difficulties = [problem.difficulty for problem in data.problems]
+    intake = data.intake or Intake(num_rows=len(data.problems) + data.dropped.total())
     return {
+        "source_rows": intake.num_rows,
         "rows": len(data.problems),
-        "dropped": dict(sorted(data.dropped.items())),
+        "other_splits": intake.num_elsewhere,
+        "dropped": dict(sorted((data.dropped + intake.dropped).items())),
+        "first_dropped": dict(sorted({**intake.places, **data.places}.items())),
         "domains": dict(sorted(Counter(problem.domain for problem in data.problems).items())),
         "mean_difficulty": round(sum(difficulties) / len(difficulties), 6),
         "fingerprint": fingerprint(data.problems),

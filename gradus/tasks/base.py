@@ -3,12 +3,18 @@
 from __future__ import annotations
 
 import abc
+import runpy
 from collections.abc import Iterable, Iterator, Sequence
+from pathlib import Path
 from typing import Any, ClassVar, Literal
 
 from pydantic import BaseModel, ConfigDict
 
+<<<<<<< HEAD
 from gradus.health.rule import Rule
+=======
+from gradus.data.intake import Intake
+>>>>>>> 0b15a31 (Every row of a source is accounted for; a task of one's own by its file; recipes of the reference projects; verl in the verifiers' table)
 from gradus.registry import Registry
 from gradus.types import SPLITS, Finish, Group, Problem, Score, Split
 
@@ -41,6 +47,8 @@ class Task(abc.ABC):
 
     def __init__(self, config: TaskConfig) -> None:
         self.config = config
+        self.intakes: dict[Split, Intake] = {}
+        """What became of the source's rows when ``problems`` of a split was last read; nothing for generated ones."""
 
     @property
     @abc.abstractmethod
@@ -62,6 +70,10 @@ class Task(abc.ABC):
     @abc.abstractmethod
     def oracle(self, problem: Problem) -> str:
         """Returns a completion that must be correct; ValueError where the problem has no solution."""
+
+    def is_same_truth(self, first: Problem, second: Problem) -> bool:
+        """Whether two problems that ask the same have the same answer; of a pair that has not, none is used."""
+        return dict(first.truth) == dict(second.truth)
 
     def near_misses(self, problem: Problem) -> Iterable[tuple[str, str]]:
         """(label, text) pairs that look right and are not: each must score below the oracle."""
@@ -92,7 +104,38 @@ TASKS: Registry[type[Task]] = Registry(
 )
 
 
-def load_task(name: str, **fields: Any) -> Task:
-    """Makes a task; keyword arguments are its config fields. ValueError names a wrong task, field or value."""
-    task_class = TASKS[name]
-    return task_class(task_class.Config(**fields))
+_FROM_FILES: dict[Path, tuple[str, ...]] = {}
+"""Files of the user's that were run, and the tasks that each registered."""
+
+
+def register_file(path: str | Path) -> tuple[str, ...]:
+    """Runs a Python file of the user's, once, and returns the names of the tasks that it registers.
+
+    Raises:
+        ValueError: no such file, or it registers no task.
+    """
+    file = Path(path).resolve()
+    if file not in _FROM_FILES:
+        if not file.is_file():
+            raise ValueError(f"there is no file {path}; give the path of the Python file that registers your task")
+        before = set(TASKS)
+        runpy.run_path(str(file))
+        found = tuple(name for name in TASKS if name not in before)
+        if not found:
+            raise ValueError(f'{path} registers no task; add TASKS.add("name", YourTask) at its end')
+        _FROM_FILES[file] = found
+    return _FROM_FILES[file]
+
+
+def task_class(name: str, path: str | None = None) -> type[Task]:
+    """The class of a task; ``path`` is the file of the user's that registers it. ValueError where there is none."""
+    if path is not None and name not in (found := register_file(path)):
+        raise ValueError(f"{path} registers {', '.join(found)}, not {name!r}; name the task as the file does")
+    return TASKS[name]
+
+
+def load_task(name: str, *, path: str | None = None, **fields: Any) -> Task:
+    """Makes a task; keyword arguments are its config fields, and ``path`` the file of your own that registers it.
+    ValueError names a wrong task, field or value."""
+    chosen = task_class(name, path)
+    return chosen(chosen.Config(**fields))

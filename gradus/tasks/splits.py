@@ -12,6 +12,7 @@ from hashlib import blake2b
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from gradus.data.intake import Intake
 from gradus.types import Split
 
 if TYPE_CHECKING:
@@ -33,30 +34,41 @@ def hash_percent(question: str) -> int:
 
 
 def rows(
-    source: Source, split: Split, *, question: str, columns: Mapping[str, str], need: Sequence[str]
+    source: Source,
+    split: Split,
+    *,
+    question: str,
+    columns: Mapping[str, str],
+    need: Sequence[str],
+    intake: Intake | None = None,
 ) -> Iterator[tuple[Row, Mapping[str, Any]]]:
-    """Yields the rows of a split with their original fields; those that cannot be used are counted by the source.
+    """Yields the rows of a split with their original fields; those that cannot be used are counted in ``intake``.
 
     Args:
         question: the field that says what is asked.
         columns: our name of a field to the source's, where they differ.
         need: fields that every row must have. Rows written by `gradus prepare` hold them in ``meta``.
     """
+    intake = intake or Intake()
     if not source.names_splits or _has_validation(source):
         named = split if source.names_splits else "train"
-        for row, fields in _read(source, named, question, columns, need):
+        for row, fields in _read(source, named, question, columns, need, intake):
             if source.names_splits or _split_of(str(fields[question])) == split:
                 yield row, fields
+            else:
+                intake.num_elsewhere += 1
         return
     if split == "test":
-        yield from _read(source, "test", question, columns, need)
+        yield from _read(source, "test", question, columns, need, intake)
         return
     asked = _test_questions(source, question, columns, need)
-    for row, fields in _read(source, "train", question, columns, need):
+    for row, fields in _read(source, "train", question, columns, need, intake):
         if normalized(str(fields[question])) in asked:
-            source.drop("train", "also_in_test")
+            intake.drop("also_in_test", row.place)
         elif (hash_percent(str(fields[question])) < HELD_OUT_PERCENT) == (split == "validation"):
             yield row, fields
+        else:
+            intake.num_elsewhere += 1
 
 
 def _split_of(question: str) -> Split:
@@ -74,24 +86,26 @@ def _test_questions(source: Source, question: str, columns: Mapping[str, str], n
     folder = Path(source.address)
     if folder.is_dir() and not any(folder.glob("test.*")):
         return set()
-    return {normalized(str(fields[question])) for _, fields in _read(source, "test", question, columns, need)}
+    return {normalized(str(fields[question])) for _, fields in _read(source, "test", question, columns, need, Intake())}
 
 
 def _read(
-    source: Source, split: str, question: str, columns: Mapping[str, str], need: Sequence[str]
+    source: Source, split: str, question: str, columns: Mapping[str, str], need: Sequence[str], intake: Intake
 ) -> Iterator[tuple[Row, Mapping[str, Any]]]:
-    for row in source.rows(split, columns=columns):
+    is_first = True
+    for row in source.rows(split, columns=columns, intake=intake):
         fields = _original(row.fields, need)
         missing = [name for name in need if name not in fields]
-        if missing and row.index == 0:
+        if missing and is_first:
             raise ValueError(
                 f"{row.place} has no column {missing[0]!r}; there are: {', '.join(row.fields)}. "
                 f"Name the one to use, e.g. columns: {{{missing[0]}: {next(iter(row.fields), 'text')}}}"
             )
+        is_first = False
         if missing:
-            source.drop(split, "missing_column")
+            intake.drop("missing_column", row.place)
         elif not isinstance(fields[question], str) or not fields[question].strip():
-            source.drop(split, "no_question")
+            intake.drop("no_question", row.place)
         else:
             yield row, fields
 

@@ -163,3 +163,80 @@ def test_mappings_in_parquet_keep_their_own_keys(tmp_path: Path):
     prepare("countdown", {}, tmp_path / "out", splits=["test"], limit=5, format="parquet")
     row = parquet.read_table(tmp_path / "out" / "test.parquet").to_pylist()[0]
     assert set(json.loads(row["truth"])) == {"numbers", "target"}
+
+
+def word_problems(*extra: dict, num: int = 400) -> str:
+    rows = [{"question": f"What is {i} plus {i}?", "answer": f"{i} + {i} = {2 * i}\n#### {2 * i}"} for i in range(num)]
+    return "".join(json.dumps(row) + "\n" for row in [*rows, *extra])
+
+
+def adds_up(manifest: dict) -> bool:
+    return all(
+        part["source_rows"] == part["rows"] + part["other_splits"] + sum(part["dropped"].values())
+        for part in manifest["splits"].values()
+    )
+
+
+def test_every_row_of_the_source_is_accounted_for_with_its_place(tmp_path: Path):
+    (tmp_path / "in").mkdir()
+    asked_in_test = {"question": "What is 7 PLUS  7?", "answer": "#### 14"}
+    bad = [
+        {"question": "no gold", "answer": "I do not know"},
+        {"question": "a sum"},
+        {"question": "", "answer": "#### 1"},
+        {"question": "twice", "answer": "#### 2,500"},
+        {"question": "Twice", "answer": "#### 2500"},
+        {"question": "two golds", "answer": "#### 1"},
+        {"question": "two golds", "answer": "#### 2"},
+    ]
+    (tmp_path / "in" / "train.jsonl").write_text(word_problems(*bad) + "{broken\n")
+    (tmp_path / "in" / "test.jsonl").write_text(json.dumps(asked_in_test) + "\n")
+    manifest = prepare("gsm8k", {"source": str(tmp_path / "in")}, tmp_path / "out")
+    assert adds_up(manifest)
+    train, validation = manifest["splits"]["train"], manifest["splits"]["validation"]
+    assert train["source_rows"] == validation["source_rows"] == 408
+    assert train["rows"] == validation["other_splits"] - sum(
+        train["dropped"][reason] for reason in ("gold_unreadable", "duplicate", "conflicting_truth")
+    )
+    assert train["dropped"] == {
+        "also_in_test": 1, "broken_line": 1, "conflicting_truth": 2, "duplicate": 1, "gold_unreadable": 1,
+        "missing_column": 1, "no_question": 1,
+    }  # fmt: skip
+    assert train["first_dropped"] == {
+        "also_in_test": ["train.jsonl:8"], "broken_line": ["train.jsonl:408"], "gold_unreadable": ["train.jsonl:401"],
+        "conflicting_truth": ["train.jsonl:406", "train.jsonl:407"], "duplicate": ["train.jsonl:405"],
+        "missing_column": ["train.jsonl:402"], "no_question": ["train.jsonl:403"],
+    }  # fmt: skip
+
+
+def test_golds_without_an_answer_are_no_data_beyond_a_share(tmp_path: Path):
+    bad = [{"question": f"bad {i}", "answer": "None"} for i in range(30)]
+    (tmp_path / "a.jsonl").write_text(word_problems(*bad))
+    with pytest.raises(Exit, match=r"gold_unreadable, first at a\.jsonl:40[1-9]") as caught:
+        prepare("gsm8k", {"source": str(tmp_path / "a.jsonl")}, tmp_path / "out")
+    assert caught.value.code == Code.NOTHING_USABLE and not (tmp_path / "out").exists()
+
+
+def test_a_part_of_a_source_is_accounted_for_too(tmp_path: Path):
+    (tmp_path / "a.jsonl").write_text(word_problems())
+    options = {"source": str(tmp_path / "a.jsonl"), "few_shot": 2}
+    assert adds_up(prepare("gsm8k", options, tmp_path / "limited", limit=20))
+    whole = prepare("gsm8k", options, tmp_path / "whole")
+    assert adds_up(whole) and whole["splits"]["train"]["dropped"] == {"few_shot_example": 2}
+
+
+def test_countdown_rows_are_accounted_for(tmp_path: Path):
+    rows = [json.dumps({"nums": list(p.truth["numbers"]), "target": p.truth["target"]}) for p in GOOD]
+    (tmp_path / "a.jsonl").write_text("\n".join([*rows, '{"nums": [2.5], "target": 1}']) + "\n")
+    options = {"source": str(tmp_path / "a.jsonl")}
+    manifest = prepare("countdown", options, tmp_path / "out", splits=["train"])
+    assert adds_up(manifest) and manifest["splits"]["train"]["dropped"] == {"not_a_problem": 1}
+
+
+def test_golds_that_mean_the_same_are_no_conflict(tmp_path: Path):
+    rows = [{"problem": f"Find {i}/2.", "answer": f"{i}/2"} for i in range(80)]
+    twins = [{"problem": "Find 1/2.", "answer": "h = 0.5."}, {"problem": "Find 3/2.", "answer": "1.6"}]
+    (tmp_path / "a.jsonl").write_text("".join(json.dumps(row) + "\n" for row in [*rows, *twins]))
+    options = {"source": str(tmp_path / "a.jsonl"), "cas": "off"}
+    manifest = prepare("math", options, tmp_path / "out", splits=["train"])
+    assert manifest["splits"]["train"]["dropped"] == {"conflicting_truth": 2, "duplicate": 1}

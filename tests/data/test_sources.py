@@ -68,15 +68,49 @@ def test_a_broken_line_is_counted_and_shifts_no_index(tmp_path: Path, line: str)
     )
 
 
+@pytest.mark.parametrize(
+    ("line", "reason"),
+    [
+        (b'{"question": "caf\xe9", "answer": "1"}', "wrong_encoding"),
+        (b'{"question": "half a character \\ud800", "answer": "1"}', "wrong_encoding"),
+        (b'{"question": "' + b"long " * 2_000_000 + b'", "answer": "1"}', "too_long"),
+        (b'{"question": ["' + b"long " * 1_000_000 + b'"], "answer": "1"}', "too_long"),
+    ],
+    ids=["latin-1", "half a character", "10 MB", "5 MB"],
+)
+def test_a_row_that_cannot_be_read_is_counted_with_its_place(tmp_path: Path, line: bytes, reason: str):
+    path = write_rows(tmp_path / "a.jsonl", 20)
+    path.write_bytes(path.read_bytes() + line + b"\n" + b'{"question": "last", "answer": "1"}\n')
+    source = Source(str(path))
+    assert [row.index for row in source.rows("train")] == [*range(20), 21]
+    assert source.dropped["train"] == {reason: 1} and source.intakes["train"].places == {reason: ["a.jsonl:21"]}
+    assert source.intakes["train"].num_rows == 22
+
+
+def test_a_long_row_in_parquet_is_counted_and_no_parquet_is_named(tmp_path: Path):
+    pyarrow = pytest.importorskip("pyarrow")
+    parquet = pytest.importorskip("pyarrow.parquet")
+    rows = [{"question": f"q{i}", "answer": "1"} for i in range(30)] + [{"question": "x" * 10_000_000, "answer": "1"}]
+    parquet.write_table(pyarrow.Table.from_pylist(rows), tmp_path / "a.parquet")
+    source = Source(str(tmp_path / "a.parquet"))
+    assert len(list(source.rows("train"))) == 30 and source.intakes["train"].places == {"too_long": ["a.parquet[30]"]}
+    (tmp_path / "b.parquet").write_text("no parquet")
+    with pytest.raises(ValueError, match=r"b\.parquet is no parquet file"):
+        next(Source(str(tmp_path / "b.parquet")).rows("train"))
+
+
 def test_too_many_broken_lines_are_no_source(tmp_path: Path):
     with pytest.raises(Exit) as caught:
         list(Source(str(write_rows(tmp_path / "a.jsonl", 20, "{\n", "{\n"))).rows("train"))
-    assert caught.value.code == Code.NOTHING_USABLE and "2 broken_line" in caught.value.message
+    assert caught.value.code == Code.NOTHING_USABLE
+    assert "2 broken_line, first at a.jsonl:21, a.jsonl:22" in caught.value.message
 
 
 def test_a_torn_last_line_is_only_counted(tmp_path: Path):
     source = Source(str(write_rows(tmp_path / "a.jsonl", 2, '{"question": "q')))
-    assert len(list(source.rows("train"))) == 2 and source.dropped["train"] == {"torn_last_line": 1}
+    with pytest.warns(UserWarning, match="its last line is cut off"):
+        assert len(list(source.rows("train"))) == 2
+    assert source.dropped["train"] == {"torn_last_line": 1}
 
 
 @pytest.mark.parametrize("text", ["", '{"a": 1', "\n"])

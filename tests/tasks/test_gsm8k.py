@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import time
 from fractions import Fraction
 from itertools import islice
@@ -386,3 +387,11 @@ def test_synthetic_problems_say_what_they_are():
     assert problem.domain == "synthetic"
     assert problem.meta["source"] == "synthetic"
     assert 0 < problem.difficulty <= 1
+
+
+def test_synthetic_problems_keep_to_the_steps_and_numbers_asked_for():
+    task = load_task("gsm8k", source="synthetic", max_steps=2, max_number=60)
+    problems = list(task.problems("train", 300))
+    assert len(problems) == 300 and {problem.difficulty for problem in problems} == {0.25, 0.5}
+    written = [int(number) for problem in problems for number in re.findall(r"[0-9]+", problem.meta["answer"])]
+    assert 40 < max(written) <= 60

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import time
 from itertools import product
 from pathlib import Path
@@ -445,3 +446,19 @@ def test_generated_exercises_say_what_they_are():
     assert problem.meta["source"] == "generate"
     assert problem.domain in ("algebra", "number", "geometry")
     assert [p.id for p in task().problems("train", 5)] == [f"math-generated/train/{n:05d}" for n in range(5)]
+
+
+def test_generated_exercises_keep_to_the_kinds_and_numbers_asked_for():
+    task = load_task("math", source="generate", kinds=["slope", "divisor"], max_number=60)
+    problems = list(task.problems("train", 300))
+    assert {problem.meta["kind"] for problem in problems} == {"slope", "divisor"}
+    texts = [f"{problem.meta['problem']} {problem.meta['solution']}" for problem in problems]
+    assert 40 < max(int(number) for text in texts for number in re.findall(r"[0-9]+", text)) <= 60
+
+
+@pytest.mark.parametrize(
+    ("kinds", "complaint"), [([], "kinds is empty"), (["slop"], "kinds names 'slop'; there are: ")]
+)
+def test_a_kind_that_does_not_exist_is_named(kinds: list[str], complaint: str):
+    with pytest.raises(ValueError, match=complaint):
+        load_task("math", source="generate", kinds=kinds)

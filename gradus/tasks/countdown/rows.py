@@ -9,6 +9,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from itertools import islice
 from typing import Any
 
+from gradus.data.intake import Intake
 from gradus.tasks.countdown.generate import split_of
 from gradus.types import Split
 
@@ -21,8 +22,8 @@ Raw = tuple[int, tuple[int, ...], int]
 """Row, numbers, target."""
 
 
-def read_rows(address: str) -> Iterator[Raw]:
-    """Yields row number, numbers and target of every usable row; the others are counted by the source.
+def read_rows(address: str, intake: Intake) -> Iterator[Raw]:
+    """Yields row number, numbers and target of every usable row; the others are counted in ``intake``.
 
     Read are the columns ``target`` and ``nums`` (or ``numbers``), also inside ``truth`` (written by `gradus prepare`)
     or ``reward_model.ground_truth`` (verl's layout). A folder or data set gives its ``train`` rows.
@@ -30,8 +31,7 @@ def read_rows(address: str) -> Iterator[Raw]:
     # Imported here: this module is below the data layer, and its generator needs no reader.
     from gradus.data.sources import Source
 
-    source = Source(address)
-    for row in source.rows("train"):
+    for row in Source(address).rows("train", intake=intake):
         fields = _fields(row.fields)
         if fields is None and row.index == 0:
             raise ValueError(
@@ -44,7 +44,7 @@ def read_rows(address: str) -> Iterator[Raw]:
             numbers, target = fields
             yield row.index, *integers(numbers, target)
         except ValueError:
-            source.drop("train", "not_a_problem")
+            intake.drop("not_a_problem", row.place)
 
 
 def _fields(row: Mapping[str, Any]) -> tuple[Any, Any] | None:
@@ -63,19 +63,26 @@ def _fields(row: Mapping[str, Any]) -> tuple[Any, Any] | None:
     return None if numbers is None else (numbers, holder["target"])
 
 
-def by_key(rows: Iterable[Raw], split: Split) -> Iterator[Raw]:
+def by_key(rows: Iterable[Raw], split: Split, intake: Intake) -> Iterator[Raw]:
     """The rows whose problem belongs to ``split``: no source or order can leak."""
-    return (row for row in rows if split_of(row[1], row[2]) == split)
+    for row in rows:
+        if split_of(row[1], row[2]) == split:
+            yield row
+        else:
+            intake.num_elsewhere += 1
 
 
-def by_row(rows: Iterator[Raw], split: Split, num_train: int, num_test: int, num_validation: int) -> Iterator[Raw]:
+def by_row(
+    rows: Iterator[Raw], split: Split, num_train: int, num_test: int, num_validation: int, intake: Intake
+) -> Iterator[Raw]:
     """Splits by row number: first training, then test, then validation, and warns how much of a held-out one leaked."""
     if split == "train":
         yield from islice(rows, num_train)
         return
-    keys = {_key(row) for row in islice(rows, num_train)}
-    if split == "validation":
-        rows = islice(rows, num_test, None)
+    trained = [_key(row) for row in islice(rows, num_train)]
+    keys = set(trained)
+    num_between = sum(1 for _ in islice(rows, num_test)) if split == "validation" else 0
+    intake.num_elsewhere += len(trained) + num_between
     held_out = list(islice(rows, num_test if split == "test" else num_validation))
     num_leaked = sum(_key(row) in keys for row in held_out)
     warnings.warn(

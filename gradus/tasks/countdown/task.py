@@ -8,6 +8,7 @@ from typing import Annotated, Any, ClassVar, Literal
 
 from pydantic import Field, model_validator
 
+from gradus.data.intake import Intake
 from gradus.tasks.base import Task, TaskConfig
 from gradus.tasks.countdown import text as words
 from gradus.tasks.countdown.difficulty import difficulty
@@ -111,10 +112,11 @@ class Countdown(Task):
             num = {"train": config.num_train, "validation": config.num_validation, "test": config.num_test}[split]
             drawn = draw(self._ranges(), split, num if limit is None else min(num, limit))
             return ((index, numbers, target) for index, (numbers, target) in enumerate(drawn))
-        rows = read_rows(config.source)
+        intake = self.intakes[split] = Intake()
+        rows = read_rows(config.source, intake)
         if config.split_by == "row":
-            return by_row(rows, split, config.num_train, config.num_test, config.num_validation)
-        return by_key(rows, split)
+            return by_row(rows, split, config.num_train, config.num_test, config.num_validation, intake)
+        return by_key(rows, split, intake)
 
     def _ranges(self) -> Ranges:
         config = self.config

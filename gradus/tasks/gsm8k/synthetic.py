@@ -52,17 +52,28 @@ def split_of(template: Template, numbers: Numbers) -> Split:
     return "test" if share < 2 else "validation" if share < 4 else "train"
 
 
-def draw(split: Split, count: int, *, seed: int = 0, language: str = "en") -> Iterator[Exercise]:
-    """Yields up to ``count`` distinct problems of a split, each from the seed of its index."""
+def draw(
+    split: Split,
+    count: int,
+    *,
+    seed: int = 0,
+    language: str = "en",
+    max_steps: int = MAX_STEPS,
+    max_number: int = MAX_VALUE,
+) -> Iterator[Exercise]:
+    """Yields up to ``count`` distinct problems of a split, each from the seed of its index: of at most ``max_steps``
+    calculations, with no number or result above ``max_number``."""
+    templates = [template for template in TEMPLATES if len(template.steps) <= max_steps]
     seen: set[tuple[str, ...]] = set()
     for index in range(count):
         rng = random.Random(seed_of("gsm8k-synthetic", seed, split, index))
         for _ in range(MAX_TRIES):
-            template = TEMPLATES[int(rng.random() * len(TEMPLATES))]
+            template = templates[int(rng.random() * len(templates))]
             numbers = template.draw(lambda low, high, rng=rng: low + int(rng.random() * (high - low + 1)))
             key = (template.name, *(f"{name}={value}" for name, value in sorted(numbers.items())))
             known = solve(template, numbers)
-            if known is not None and key not in seen and split_of(template, numbers) == split:
+            is_fit = known is not None and max(known.values()) <= max_number
+            if is_fit and key not in seen and split_of(template, numbers) == split:
                 break
         else:
             warnings.warn(
@@ -70,6 +81,7 @@ def draw(split: Split, count: int, *, seed: int = 0, language: str = "en") -> It
             )
             return
         seen.add(key)
+        assert known is not None
         yield _write(template, known, rng, language)
 
 

@@ -6,16 +6,20 @@ from collections.abc import Iterable, Iterator, Mapping
 from fractions import Fraction
 from functools import cached_property
 from itertools import islice
-from typing import Annotated, Any, ClassVar, Literal
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal
 
 from pydantic import Field, model_validator
 
+from gradus.data.intake import Intake
 from gradus.tasks import splits, user_reward
 from gradus.tasks.base import Task, TaskConfig
 from gradus.tasks.gsm8k import numbers, synthetic, text
 from gradus.tasks.gsm8k.checks import reading_cases
 from gradus.tasks.gsm8k.score import PRESETS, score
 from gradus.types import SPLITS, Finish, Message, Problem, Score, Split
+
+if TYPE_CHECKING:
+    from gradus.data.sources import Row
 
 HUB = "hub:openai/gsm8k#main"
 
@@ -47,6 +51,10 @@ class Gsm8kConfig(TaskConfig):
     """Keep the comma of golds such as 2,500 in ``seed-code``, as verl-study does: they can then never be paid."""
     seed: Annotated[int, Field(ge=0)] = 0
     """Decides the synthetic problems, not their split."""
+    max_steps: Annotated[int, Field(ge=1, le=synthetic.MAX_STEPS)] = synthetic.MAX_STEPS
+    """Synthetic problems take at most so many calculations."""
+    max_number: Annotated[int, Field(ge=20, le=synthetic.MAX_VALUE)] = synthetic.MAX_VALUE
+    """No number or result of a synthetic problem is larger."""
     num_train: Annotated[int, Field(ge=1)] = 8192
     """Synthetic training problems."""
     num_validation: Annotated[int, Field(ge=1)] = 512
@@ -103,7 +111,7 @@ class Gsm8k(Task):
         count = {"train": config.num_train, "validation": config.num_validation, "test": config.num_test}[split]
         skip = config.few_shot if split == "train" else 0
         count = min(count, count if limit is None else limit) + skip
-        drawn = synthetic.draw(split, count, seed=config.seed, language=config.language)
+        drawn = self._draw(split, count)
         for index, exercise in islice(enumerate(drawn), skip, None):
             yield self._problem(
                 f"gsm8k-synthetic/{split}/{index:05d}",
@@ -115,27 +123,43 @@ class Gsm8k(Task):
                 meta={"row": index, "template": exercise.template},
             )
 
+    def _draw(self, split: Split, count: int) -> Iterator[synthetic.Exercise]:
+        config = self.config
+        return synthetic.draw(
+            split,
+            count,
+            seed=config.seed,
+            language=config.language,
+            max_steps=config.max_steps,
+            max_number=config.max_number,
+        )
+
     def _read(self, split: Split) -> Iterator[Problem]:
         shown = {splits.normalized(question) for question, _ in self._examples}
-        for index, question, answer in self._rows(split):
-            if splits.normalized(question) not in shown:
-                name = f"gsm8k/{split}/{index:05d}"
-                yield self._problem(name, question, answer, examples=self._examples, meta={"row": index})
+        intake = self.intakes[split] = Intake()
+        for row, question, answer in self._rows(split, intake):
+            if splits.normalized(question) in shown:
+                intake.drop("few_shot_example", row.place)
+                continue
+            name = f"gsm8k/{split}/{row.index:05d}"
+            meta = {"row": row.index, "place": row.place}
+            yield self._problem(name, question, answer, examples=self._examples, meta=meta)
 
-    def _rows(self, split: Split) -> Iterator[tuple[int, str, str]]:
-        """Row number, question and answer of every row whose answer is a number."""
+    def _rows(self, split: Split, intake: Intake) -> Iterator[tuple[Row, str, str]]:
+        """Row, question and answer of every row whose answer is a number."""
         # Imported here: this module is below the data layer, and synthetic problems need no reader.
         from gradus.data.sources import Source
 
         source = Source(self.config.source)
         need = ("question", "answer")
-        for row, fields in splits.rows(source, split, question="question", columns=self.config.columns, need=need):
+        columns = self.config.columns
+        for row, fields in splits.rows(source, split, question="question", columns=columns, need=need, intake=intake):
             try:
                 answer = _answer(fields["answer"])
             except ValueError:
-                source.drop(split, "gold_unreadable")
+                intake.drop("gold_unreadable", row.place)
                 continue
-            yield row.index, fields["question"], answer
+            yield row, fields["question"], answer
 
     @cached_property
     def _examples(self) -> tuple[tuple[str, str], ...]:
@@ -144,9 +168,11 @@ class Gsm8k(Task):
         if not config.few_shot:
             return ()
         if config.source == "synthetic":
-            drawn = synthetic.draw("train", config.few_shot, seed=config.seed, language=config.language)
+            drawn = self._draw("train", config.few_shot)
             return tuple((exercise.question, exercise.answer) for exercise in drawn)
-        return tuple((question, answer) for _, question, answer in islice(self._rows("train"), config.few_shot))
+        return tuple(
+            (question, answer) for _, question, answer in islice(self._rows("train", Intake()), config.few_shot)
+        )
 
     def problem(self, **raw: Any) -> Problem:
         """Builds a problem from ``question`` and ``answer``. With ``few_shot`` the source is read for the examples."""
@@ -212,6 +238,10 @@ class Gsm8k(Task):
         """Returns the data set's own rationale and its number, in the style asked for."""
         answer = problem.meta.get("answer") or f"#### {problem.truth['gold']}"
         return text.solution(answer, self.config.style, self.config.language)
+
+    def is_same_truth(self, first: Problem, second: Problem) -> bool:
+        """By value: 2,500 is 2500."""
+        return numbers.gold(first.truth["gold"]) == numbers.gold(second.truth["gold"])
 
     def near_misses(self, problem: Problem) -> Iterable[tuple[str, str]]:
         """Texts that look right and are not."""

@@ -6,8 +6,9 @@ from __future__ import annotations
 
 import math
 import random
+import re
 import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from fractions import Fraction
 from hashlib import blake2b
@@ -21,6 +22,9 @@ MAX_TRIES = 20_000
 
 Pick = Callable[[int, int], int]
 """A number between two bounds, both included."""
+
+
+_DIGITS = re.compile(r"[0-9]+")
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,6 +44,11 @@ class Exercise:
     """The steps, each true as it stands."""
     answer: str
     """What belongs into the box."""
+
+    @property
+    def largest(self) -> int:
+        """The largest number written in problem, steps or answer, without its sign."""
+        return max(map(int, _DIGITS.findall(" ".join((self.problem, *self.lines, self.answer)))))
 
     @property
     def solution(self) -> str:
@@ -193,11 +202,34 @@ def _midpoint(pick: Pick) -> Exercise:
     return Exercise("midpoint", "geometry", (a, b, c, d), problem, lines, f"({x}, {y})")
 
 
-KINDS: tuple[Callable[[Pick], Exercise | None], ...] = (
-    _linear, _inequality, _expand, _quadratic, _evaluate, _sum_of_fractions, _percent, _divisor, _remainder, _power,
-    _root, _series, _triangle, _slope, _midpoint,
-)  # fmt: skip
+KINDS: dict[str, Callable[[Pick], Exercise | None]] = {
+    "linear": _linear,
+    "inequality": _inequality,
+    "expand": _expand,
+    "quadratic": _quadratic,
+    "evaluate": _evaluate,
+    "sum of fractions": _sum_of_fractions,
+    "percent": _percent,
+    "divisor": _divisor,
+    "remainder": _remainder,
+    "power": _power,
+    "root": _root,
+    "series": _series,
+    "triangle": _triangle,
+    "slope": _slope,
+    "midpoint": _midpoint,
+}
 """Each draws one exercise, or None where the numbers make none."""
+
+
+def chosen(kinds: Sequence[str] | None) -> tuple[Callable[[Pick], Exercise | None], ...]:
+    """What draws the named kinds, in the order of the table; None: all. ValueError for a name that is no kind."""
+    if kinds is None:
+        return tuple(KINDS.values())
+    wrong = sorted(set(kinds) - set(KINDS))
+    if wrong or not kinds:
+        raise ValueError(f"kinds names {wrong[0]!r}; there are: {', '.join(KINDS)}" if wrong else "kinds is empty")
+    return tuple(draw for name, draw in KINDS.items() if name in kinds)
 
 
 def split_of(exercise: Exercise) -> Split:
@@ -207,12 +239,16 @@ def split_of(exercise: Exercise) -> Split:
     return "test" if share < 2 else "validation" if share < 4 else "train"
 
 
-def draw(split: Split, count: int, *, seed: int = 0) -> Iterator[Exercise]:
-    """Yields up to ``count`` distinct exercises of a split, each from the seed of its index."""
+def draw(
+    split: Split, count: int, *, seed: int = 0, kinds: Sequence[str] | None = None, max_number: int | None = None
+) -> Iterator[Exercise]:
+    """Yields up to ``count`` distinct exercises of a split and of ``kinds``, each from the seed of its index, with no
+    number above ``max_number``."""
+    draws = chosen(kinds)
     seen: set[tuple[str, tuple[int, ...]]] = set()
     for index in range(count):
         rng = random.Random(seed_of("math-generated", seed, split, index))
-        exercise = _draw_one(rng, split, seen)
+        exercise = _draw_one(rng, split, draws, max_number, seen)
         if exercise is None:
             warnings.warn(
                 f"math: {count:,} generated {split} exercises asked for, {index:,} distinct ones found", stacklevel=2
@@ -222,10 +258,18 @@ def draw(split: Split, count: int, *, seed: int = 0) -> Iterator[Exercise]:
         yield exercise
 
 
-def _draw_one(rng: random.Random, split: Split, seen: set[tuple[str, tuple[int, ...]]]) -> Exercise | None:
+def _draw_one(
+    rng: random.Random,
+    split: Split,
+    draws: Sequence[Callable[[Pick], Exercise | None]],
+    max_number: int | None,
+    seen: set[tuple[str, tuple[int, ...]]],
+) -> Exercise | None:
     for _ in range(MAX_TRIES):
-        kind = KINDS[int(rng.random() * len(KINDS))]
+        kind = draws[int(rng.random() * len(draws))]
         exercise = kind(lambda low, high: low + int(rng.random() * (high - low + 1)))
-        if exercise and split_of(exercise) == split and (exercise.kind, exercise.numbers) not in seen:
+        if exercise is None or (max_number is not None and exercise.largest > max_number):
+            continue
+        if split_of(exercise) == split and (exercise.kind, exercise.numbers) not in seen:
             return exercise
     return None

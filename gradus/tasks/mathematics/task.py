@@ -10,6 +10,7 @@ from typing import Annotated, Any, ClassVar, Literal
 
 from pydantic import Field, model_validator
 
+from gradus.data.intake import Intake
 from gradus.data.sources import Source
 from gradus.tasks import answers, cas, splits, user_reward
 from gradus.tasks.base import Task, TaskConfig
@@ -53,6 +54,10 @@ class MathematicsConfig(TaskConfig):
     """Deadline of one such decision; one that misses it is neither paid nor charged."""
     seed: Annotated[int, Field(ge=0)] = 0
     """Decides the generated exercises, not their split."""
+    kinds: tuple[str, ...] | None = None
+    """Kinds of generated exercises, such as ``linear`` or ``slope``; null: all."""
+    max_number: Annotated[int, Field(ge=20)] | None = None
+    """No number in a generated exercise, its steps or its answer is larger; null: no limit."""
     num_train: Annotated[int, Field(ge=1)] = 8192
     """Generated training exercises."""
     num_validation: Annotated[int, Field(ge=1)] = 512
@@ -66,6 +71,7 @@ class MathematicsConfig(TaskConfig):
             raise ValueError(
                 f"reward={self.reward!r} pays for tags, and style={self.style!r} asks for none; use style='tags'"
             )
+        generated.chosen(self.kinds)
         wrong = sorted(set(self.columns) - set(FIELDS))
         if wrong:
             raise ValueError(f"columns names {wrong[0]!r}; read are: {', '.join(FIELDS)}")
@@ -109,7 +115,8 @@ class Mathematics(Task):
     def _generate(self, split: Split, limit: int | None) -> Iterator[Problem]:
         config = self.config
         count = {"train": config.num_train, "validation": config.num_validation, "test": config.num_test}[split]
-        drawn = generated.draw(split, count if limit is None else min(count, limit), seed=config.seed)
+        count = count if limit is None else min(count, limit)
+        drawn = generated.draw(split, count, seed=config.seed, kinds=config.kinds, max_number=config.max_number)
         for index, exercise in enumerate(drawn):
             yield self._problem(
                 f"math-generated/{split}/{index:05d}",
@@ -121,17 +128,23 @@ class Mathematics(Task):
     def _read(self, split: Split) -> Iterator[Problem]:
         source = Source(self.config.source)
         columns = self.config.columns
-        for row, fields in splits.rows(source, split, question="problem", columns=columns, need=("problem",)):
-            if row.index == 0 and not ("solution" in fields or "answer" in fields):
+        intake = self.intakes[split] = Intake()
+        is_first = True
+        for row, fields in splits.rows(
+            source, split, question="problem", columns=columns, need=("problem",), intake=intake
+        ):
+            if is_first and not ("solution" in fields or "answer" in fields):
                 raise ValueError(
                     f"{row.place} has neither a column 'solution' nor 'answer'; there are: {', '.join(fields)}. "
                     f"Name the one to use, e.g. columns: {{answer: {list(fields)[-1]}}}"
                 )
-            problem = self._problem(f"math/{split}/{row.index:05d}", fields, meta={"row": row.index})
+            is_first = False
+            meta = {"row": row.index, "place": row.place}
+            problem = self._problem(f"math/{split}/{row.index:05d}", fields, meta=meta)
             if problem.truth["gold"]:
                 yield problem
             else:
-                source.drop(split, "gold_unreadable")
+                intake.drop("gold_unreadable", row.place)
 
     def problem(self, **raw: Any) -> Problem:
         """Builds a problem. A gold that cannot be read is kept as it is: then nobody is paid, whatever they answer."""
@@ -203,6 +216,10 @@ class Mathematics(Task):
             language=config.language,
             keeps_code=config.tir == "keep",
         )
+
+    def is_same_truth(self, first: Problem, second: Problem) -> bool:
+        """By meaning: 0.5 is a half."""
+        return equal(first.truth["gold"], second.truth["gold"], cas=self._cas).equal
 
     def near_misses(self, problem: Problem) -> Iterable[tuple[str, str]]:
         """Texts that look right and are not."""
