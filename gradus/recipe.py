@@ -21,11 +21,7 @@ from gradus import keys, yaml12
 from gradus.config import Config
 from gradus.health.monitor import Monitor, setting_of
 from gradus.keys import Resume, leaves
-<<<<<<< HEAD
-from gradus.tasks.base import TASKS, load_task
-=======
-from gradus.tasks.base import task_class
->>>>>>> 0b15a31 (Every row of a source is accounted for; a task of one's own by its file; recipes of the reference projects; verl in the verifiers' table)
+from gradus.tasks.base import load_task, task_class
 
 __all__ = [
     "ABSENT",

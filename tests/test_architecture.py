@@ -21,8 +21,7 @@ LAYERS = (
     ("data",),
     ("recipe",),
     ("tasks",),
-<<<<<<< HEAD
-    ("data.sources",),
+    ("data.sources", "data.intake"),
     (
         "rundir",
         "durable",
@@ -37,10 +36,6 @@ LAYERS = (
         "difficulty",
         "health",
     ),
-=======
-    ("data.sources", "data.intake"),
-    ("rundir", "durable", "lock", "jsonl", "redaction", "config", "keys", "yaml12", "console", "seeds", "difficulty"),
->>>>>>> 0b15a31 (Every row of a source is accounted for; a task of one's own by its file; recipes of the reference projects; verl in the verifiers' table)
     ("registry", "types", "exits", ""),
 )
 """From left to right. ``recipe`` checks task options, so it stands above the tasks; rows are read below them. The

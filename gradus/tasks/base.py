@@ -10,11 +10,8 @@ from typing import Any, ClassVar, Literal
 
 from pydantic import BaseModel, ConfigDict
 
-<<<<<<< HEAD
-from gradus.health.rule import Rule
-=======
 from gradus.data.intake import Intake
->>>>>>> 0b15a31 (Every row of a source is accounted for; a task of one's own by its file; recipes of the reference projects; verl in the verifiers' table)
+from gradus.health.rule import Rule
 from gradus.registry import Registry
 from gradus.types import SPLITS, Finish, Group, Problem, Score, Split
 
