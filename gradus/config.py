@@ -189,6 +189,8 @@ class SftConfig(Section):
 
     batch_size: PositiveInt = 128
     """Sequences per optimizer step."""
+    data_file: str | None = None
+    """JSONL file with ``messages`` and ``completion`` (`gradus probe --sft-out`) to learn instead of oracle answers."""
 
 
 class ScoringConfig(Section):

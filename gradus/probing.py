@@ -18,7 +18,7 @@ from gradus.verbs import need_torch, runs_folder
 
 if TYPE_CHECKING:
     from gradus.evaluation.probe import Probe
-    from gradus.types import Group, Problem
+    from gradus.types import Group
 
 MIN_SAMPLES = 16
 """Completions per problem where nothing else is said; with 16 of 200 problems the mixed share is known to ± 0.035."""
@@ -63,6 +63,7 @@ def probe(
         ValueError: fewer samples than a group of training has, a wrong range, a file that exists.
         Exit: NOTHING_USABLE where there are no problems, or none to keep.
     """
+    from gradus.data.order import sampler_for
     from gradus.data.problems import load_problems
     from gradus.evaluation.probe_run import Sampler, Wanted, run_probe, template_hash
     from gradus.policy.load import load_policy, use_threads
@@ -96,7 +97,7 @@ def probe(
             "template_sha256": template_hash(policy),
         },
         time_update=_timer(config, policy) if time_update else None,
-        buckets=buckets_of(config, problems.train),
+        buckets=dict(sampler_for(config, problems.train).buckets),
     )
     return _written(found, config, folder or _made_folder(config, located))
 
@@ -111,17 +112,6 @@ def samples_of(config: Config, samples: int | None) -> int:
             f"use --samples {max(MIN_SAMPLES, group_size)}"
         )
     return count
-
-
-def buckets_of(config: Config, problems: Sequence[Problem]) -> dict[str, str]:
-    """Problem id to easy, medium or hard, cut per domain over all training problems as the curriculum cuts them."""
-    from gradus.difficulty import assign_bucket, bucket_edges
-
-    by_domain: dict[str, list[float]] = {}
-    for problem in problems:
-        by_domain.setdefault(problem.domain, []).append(problem.difficulty)
-    edges = {domain: bucket_edges(scores, config.curriculum.quantiles) for domain, scores in by_domain.items()}
-    return {problem.id: assign_bucket(problem.difficulty, *edges[problem.domain]) for problem in problems}
 
 
 def _timer(config: Config, policy: Any) -> Any:

@@ -191,8 +191,8 @@ class _Draft:
 
 
 def _anchored(tree: dict[str, Any], folder: Path) -> dict[str, Any]:
-    """The tree with ``./`` and ``../`` paths of model, tasks and curriculum made absolute from ``folder``."""
-    anchored = {name: _anchor(tree[name], folder) for name in ("model", "tasks", "curriculum") if name in tree}
+    """The tree with ``./`` and ``../`` paths of model, tasks, curriculum and sft made absolute from ``folder``."""
+    anchored = {name: _anchor(tree[name], folder) for name in ("model", "tasks", "curriculum", "sft") if name in tree}
     return {**tree, **anchored}
 
 

@@ -36,7 +36,8 @@ def train(config: Config | Resolved, **options: Any) -> dict[str, Any]:
 
     Args:
         config: what to run.
-        options: of `train.start.open_run`: ``new``, ``from_scratch``, ``accept_data_change``; and ``runs_dir``.
+        options: of `train.start.open_run`: ``new``, ``from_scratch``, ``accept_data_change``; ``force`` begins although
+            the disk is too small; and ``runs_dir``.
 
     Raises:
         ValueError: the config or the run directory does not fit. Exit: anything that ends a run before its end.
@@ -50,11 +51,13 @@ def run(
     overrides: Sequence[str] = (),
     *,
     runs_dir: Path | None = None,
+    force: bool = False,
     **options: Any,
 ) -> dict[str, Any]:
-    """Begins or goes on with a training run or a warm-up; a ``Path`` is the folder of a run to go on with."""
+    """Begins or goes on with a training run or a warm-up; a ``Path`` is the folder of a run to go on with. ``force``
+    makes a warning of a disk that is too small."""
     from gradus.data.order import sampler_for
-    from gradus.data.problems import fingerprint, load_problems
+    from gradus.data.problems import fingerprint, load_answers, load_problems
     from gradus.train.interrupt import catch_signals
     from gradus.train.start import open_existing, open_run
 
@@ -62,7 +65,7 @@ def run(
     loaded: list[Problems] = []
 
     def fingerprint_of_data(config: Config) -> str:
-        loaded.append(load_problems(config))
+        loaded.append(load_answers(config) if kind == "sft" else load_problems(config))
         sampler_for(config, loaded[0].train, kind=kind)  # what does not fit the problems is refused before a run exists
         return fingerprint(loaded[0].train)
 
@@ -74,6 +77,7 @@ def run(
             else:
                 resolved = from_config(config) if isinstance(config, Config) else config
                 start = open_run(resolved, runs_dir=runs_folder() if runs_dir is None else runs_dir, **options)
+        start.is_forced = force
         with start:
             return _to_the_end(start, loaded[0] if loaded else None)
 

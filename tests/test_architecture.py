@@ -11,7 +11,7 @@ import pytest
 ROOT = Path(__file__).parent.parent / "gradus"
 LAYERS = (
     ("cli", "__main__"),
-    ("probing", "verbs", "plan", "policy.nano.build"),
+    ("doctor", "probing", "verbs", "plan", "policy.nano.build"),
     ("report", "integrations"),
     ("train",),
     ("evaluation",),

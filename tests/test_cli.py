@@ -22,7 +22,7 @@ from gradus.rundir import RunDirectory
 ROOT = Path(__file__).parent.parent
 VERBS = [
     [], ["tasks"], ["tasks", "list"], ["tasks", "check"], ["prepare"], ["probe"], ["sft"], ["train"], ["evaluate"], ["compare"],
-    ["report"], ["rollouts"], ["config"], ["config", "show"], ["config", "validate"], ["config", "diff"],
+    ["report"], ["rollouts"], ["doctor"], ["config"], ["config", "show"], ["config", "validate"], ["config", "diff"],
 ]  # fmt: skip
 PRINT_MODULES = "print(*{name.partition('.')[0] for name in sys.modules})"
 HEAVY = {"torch", "numpy", "matplotlib", "transformers", "ruamel", "rich", "jinja2"}
@@ -123,6 +123,8 @@ WORKING: list[list[str]] = [
     ["compare", "runs/x@base", "runs/x@base"],
     ["compare", "runs/x@base", "runs/x@base", "runs/x@best"],
     ["report", "runs/x"],
+    ["report", "runs/x", "--replay-health"],
+    ["doctor"],
     ["rollouts", "runs/x"],
     ["config", "show"],
     ["config", "show", "countdown_nano", "--origin"],

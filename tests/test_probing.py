@@ -9,9 +9,10 @@ import pytest
 
 import gradus
 from gradus.cli import main as cli
+from gradus.data.problems import load_answers
 from gradus.evaluation.probe_table import lines
-from gradus.jsonl import read_json
-from gradus.probing import buckets_of, samples_of
+from gradus.jsonl import read_json, read_jsonl
+from gradus.probing import samples_of
 from tests.train.runs import config_of, run, tiny
 
 SCRIPTED = ["countdown_nano", "engine.name=scripted", "torch_threads=1"]
@@ -79,15 +80,30 @@ def test_too_few_samples_for_the_groups_of_training_are_refused(tmp_path: Path):
         samples_of(config, 16)
 
 
-def test_buckets_are_cut_over_all_training_problems(tmp_path: Path):
-    from gradus.data.problems import load_problems
-
-    config = config_of(tmp_path)
-    buckets = buckets_of(config, load_problems(config).train)
-    assert len(buckets) == 24 and set(buckets.values()) <= {"easy", "medium", "hard"}
-
-
 def test_a_dry_run_samples_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]):
     monkeypatch.chdir(tmp_path)
     assert cli.run(["probe", "countdown_nano", "--dry-run"]) == 0
     assert "completions: 3,200" in capfd.readouterr().out and not list(tmp_path.iterdir())
+
+
+def test_a_warm_up_learns_the_answers_of_a_file(tmp_path: Path):
+    rows = [
+        {"problem_id": "a", "messages": [{"role": "user", "content": "2 3 to 5"}], "completion": "<answer>2+3</answer>"}
+    ]
+    file = tmp_path / "warm.jsonl"
+    file.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    changes = {"num_steps": 6, "sft": {"batch_size": 4, "data_file": str(file)}, "optimizer": {"learning_rate": 3e-3}}
+    run(config_of(tiny(tmp_path), **changes), tmp_path / "runs", kind="sft")
+    losses = [row["loss"] for row in read_jsonl(tmp_path / "runs" / "run" / "metrics.jsonl").rows]
+    assert losses[-1] < 0.9 * losses[0]
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [("", "is empty"), ("{", "1 broken lines"), ('{"messages": []}\n', "warm.jsonl:1 is no answer to learn")],
+)
+def test_a_file_that_holds_no_answers_is_refused(tmp_path: Path, text: str, message: str):
+    (tmp_path / "warm.jsonl").write_text(text)
+    config = config_of(tmp_path, sft={"data_file": str(tmp_path / "warm.jsonl")})
+    with pytest.raises(ValueError, match=message):
+        load_answers(config)

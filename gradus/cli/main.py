@@ -38,6 +38,7 @@ for verb in (
     reading.report,
     reading.rollouts,
     export.export,
+    reading.doctor,
 ):
     app.command()(verb)
 app.add_typer(tasks.app, name="tasks")

@@ -1,4 +1,4 @@
-"""`gradus report` and `gradus rollouts`: reading what a run left."""
+"""`gradus report`, `rollouts` and `doctor`: reading what a run left, and what the machine is."""
 
 from __future__ import annotations
 
@@ -68,6 +68,19 @@ def rollouts(
     console.answer(facts | {"rollouts": shown}, recorded.show(shown, format))
     console.info(f"{len(shown)} of {len(found.rows)} completions")
     return None
+
+
+def doctor() -> int:
+    """Say whether this machine is fit: versions, devices, disk, scorers. Exit 3 if not."""
+    from gradus import console
+    from gradus.doctor import examine, is_fit
+    from gradus.exits import Code
+    from gradus.verbs import runs_folder
+
+    findings = examine(runs_folder())
+    rows = [("", "what", "found"), *((one.state, one.name, one.text) for one in findings)]
+    console.answer({"ok": is_fit(findings), "findings": [one.to_json() for one in findings]}, console.table(rows))
+    return Code.DONE if is_fit(findings) else Code.ANSWER_IS_NO
 
 
 def _write_rollouts(rows: list[dict[str, Any]], format: Format, path: Path) -> None:

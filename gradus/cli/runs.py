@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -14,6 +15,7 @@ from gradus.exits import Code
 DryRun = Annotated[bool, typer.Option("--dry-run", help="Say what would happen, and do nothing.")]
 New = Annotated[bool, typer.Option("--new", help="Take NAME-2, NAME-3, ... if the name is taken.")]
 FromScratch = Annotated[bool, typer.Option("--from-scratch", help="Move what the run has to superseded/, begin again.")]
+Force = Annotated[bool, typer.Option("--force", help="Begin although the disk is too small.")]
 AcceptData = Annotated[bool, typer.Option("--accept-data-change", help="Go on although the data have changed.")]
 SetName = Annotated[Split | None, typer.Option("--set", help="Split; default: evaluation.split of the config.")]
 
@@ -23,10 +25,16 @@ def sft(
     new: New = False,
     from_scratch: FromScratch = False,
     accept: AcceptData = False,
+    force: Force = False,
+    data: Annotated[
+        Path | None, typer.Option("--data", help="JSONL with messages and completion, instead of oracle answers.")
+    ] = None,
     dry_run: DryRun = False,
 ) -> None:
-    """Warm up a model on the oracle's answers."""
-    _train("sft", arguments, dry_run, new=new, from_scratch=from_scratch, accept_data_change=accept)
+    """Warm up a model on the oracle's answers, or on those of a file."""
+    if data is not None:
+        arguments = [*arguments, f"sft.data_file={json.dumps(str(data.absolute()))}"]
+    _train("sft", arguments, dry_run, new=new, from_scratch=from_scratch, accept_data_change=accept, force=force)
 
 
 def train(
@@ -34,10 +42,11 @@ def train(
     new: New = False,
     from_scratch: FromScratch = False,
     accept: AcceptData = False,
+    force: Force = False,
     dry_run: DryRun = False,
 ) -> None:
     """Train with GRPO; an interrupted run goes on by itself."""
-    _train("train", arguments, dry_run, new=new, from_scratch=from_scratch, accept_data_change=accept)
+    _train("train", arguments, dry_run, new=new, from_scratch=from_scratch, accept_data_change=accept, force=force)
 
 
 def _train(kind: Literal["train", "sft"], arguments: Sequence[str], is_dry: bool, **options: Any) -> None:

@@ -7,12 +7,13 @@ import json
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from gradus.config import Config
 from gradus.exits import Code, Exit
 from gradus.jsonl import read_jsonl
 from gradus.tasks.base import Task, load_task
-from gradus.types import Problem, Split
+from gradus.types import Message, Problem, Split
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -45,6 +46,44 @@ def load_problems(config: Config) -> Problems:
     if not train:
         raise Exit(Code.NOTHING_USABLE, "the training split is empty", hint="check the task's source in the recipe")
     return Problems(tasks=tasks, train=train, fingerprint=fingerprint(train))
+
+
+def load_answers(config: Config) -> Problems:
+    """What a warm-up learns: the training problems, for their oracle answers, or the rows of ``sft.data_file``, whose
+    truth is their completion. ValueError where a row has no messages or no completion."""
+    file = config.sft.data_file
+    if file is None:
+        return load_problems(config)
+    if not Path(file).is_file():
+        raise ValueError(f"sft.data_file={file!r} does not exist; give a file made by gradus probe --sft-out")
+    records = read_jsonl(Path(file))
+    if records.num_torn or not records.rows:
+        what = f"has {records.num_torn} broken lines" if records.num_torn else "is empty"
+        raise ValueError(f"sft.data_file={file!r} {what}; give a file made by gradus probe --sft-out")
+    tasks = load_tasks(config)
+    train = tuple(_answer(file, number, row, next(iter(tasks))) for number, row in enumerate(records.rows, start=1))
+    return Problems(tasks=tasks, train=train, fingerprint=fingerprint(train))
+
+
+def _answer(file: str, number: int, row: Mapping[str, Any], task: str) -> Problem:
+    """A row of a warm-up set as a problem."""
+    messages, completion = row.get("messages"), row.get("completion")
+    roles = ("system", "user", "assistant")
+    is_chat = isinstance(messages, list) and all(
+        isinstance(one, dict) and one.get("role") in roles and isinstance(one.get("content"), str) for one in messages
+    )
+    if not is_chat or not messages or not isinstance(completion, str) or not completion:
+        raise ValueError(
+            f"{file}:{number} is no answer to learn; a row needs messages (a list of role and content) and completion"
+        )
+    return Problem(
+        id=f"{row.get('problem_id', 'given')}#{number}",
+        task=task,
+        messages=tuple(Message(role=one["role"], content=one["content"]) for one in messages),
+        truth={"completion": completion},
+        domain=str(row.get("task", task)),
+        difficulty=0.0,
+    )
 
 
 def _named_in(file: Path, problems: tuple[Problem, ...]) -> tuple[Problem, ...]:

@@ -1,8 +1,8 @@
 """Running a probe: samples training problems as training would, tries the scorer on known answers, and writes what can
 be used afterwards: the problems worth training on, a warm-start set, an estimate of the cost.
 
-The problems are drawn at random by the run's seed, as the training draws them: a data set may be sorted. Sampling goes
-in pieces as large as a training step, so that the measured speed is that of training.
+The problems are drawn as the training draws them, never from the head of the data, which may be sorted. Sampling goes in
+pieces as large as a training step, so that the measured speed is that of training.
 """
 
 from __future__ import annotations
@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING, Any
 from gradus import console, durable
 from gradus.algo.presets import resolve_algorithm
 from gradus.config import Config
+from gradus.data.order import sampler_for
 from gradus.data.prepare import Prepared
 from gradus.data.prepare import rows as problem_rows
 from gradus.data.problems import Problems, fingerprint
@@ -116,9 +117,17 @@ class Sampler:
         return groups
 
 
-def chosen_problems(problems: Sequence[Problem], count: int, seed: int) -> list[Problem]:
-    """``count`` of the training problems at random, each at most once; all of them where there are fewer."""
-    return random.Random(seed_of("probe", seed)).sample(list(problems), min(count, len(problems)))
+def chosen_problems(config: Config, problems: Sequence[Problem], count: int) -> list[Problem]:
+    """``count`` of the training problems, each at most once; all of them where there are fewer. With stages, those that
+    the training draws first, as its first steps decide what comes after; else at random by the run's seed."""
+    wanted = min(count, len(problems))
+    if config.curriculum.stages is None:
+        return random.Random(seed_of("probe", config.seed)).sample(list(problems), wanted)
+    sampler, found, step = sampler_for(config, problems), dict[str, Problem](), 0
+    while len(found) < wanted and step < config.num_steps:
+        found |= {problem.id: problem for problem in sampler.draw(step)}
+        step += 1
+    return list(found.values())[:wanted]
 
 
 def run_probe(
@@ -142,7 +151,7 @@ def run_probe(
     """
     config = sampler.config
     _check(wanted)
-    chosen = chosen_problems(problems.train, wanted.num_problems, config.seed)
+    chosen = chosen_problems(config, problems.train, wanted.num_problems)
     check = check_scorer(problems.tasks, chosen)
     groups = sampler.sample(chosen, wanted.num_samples, "probe")
     num_calls = len(groups) * wanted.num_samples

@@ -50,6 +50,6 @@ def check_disk(run: RunDirectory, *, checkpoint_bytes: int, keep_last: int, roll
     free = shutil.disk_usage(run.path).free
     message = f"{run.path} has {free / 1e9:.1f} GB free; the run needs about {needed / 1e9:.1f} GB"
     if free < needed:
-        hint = "free space, or lower checkpoint.keep_last"
+        hint = "free space, or lower checkpoint.keep_last, or begin all the same with --force"
         raise Exit(Code.MACHINE, message, hint=hint)
     return message if free < 2 * needed else None

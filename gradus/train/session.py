@@ -366,7 +366,13 @@ def check_space(session: Session) -> None:
     """Warns of, or refuses, a disk that cannot hold the checkpoints."""
     parameters = sum(p.numel() * p.element_size() for p in session.state.policy.model.parameters())
     trained = sum(p.numel() * 8 for _, p in session.state.policy.trainable())
-    note = check_disk(session.run, checkpoint_bytes=parameters + trained, keep_last=session.config.checkpoint.keep_last)
+    keep_last = session.config.checkpoint.keep_last
+    try:
+        note = check_disk(session.run, checkpoint_bytes=parameters + trained, keep_last=keep_last)
+    except Exit as error:
+        if not session.start.is_forced:
+            raise
+        note = f"{error.message}; it begins all the same (--force)"
     if note:
         session.warn(note)
 

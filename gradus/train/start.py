@@ -56,6 +56,8 @@ class Start:
     """Lines for the user: what was skipped, accepted, not promised."""
     identity: dict[str, Any] = field(default_factory=dict)
     """What is known of a checkpoint's manifest; the trainer adds device and dtype."""
+    is_forced: bool = False
+    """Whether a disk that is too small is only warned of."""
 
     def close(self) -> None:
         """Gives the lock back."""

@@ -1,4 +1,4 @@
-"""Supervised warm-up (`gradus sft`): next-token loss on the task's oracle answers, so that GRPO finds some signal.
+"""Supervised warm-up (`gradus sft`): next-token loss on the task's oracle answers or a file's, so that GRPO finds signal.
 
 Shape suffixes: ``B`` answers, ``T`` answer positions.
 """
@@ -12,7 +12,7 @@ from typing import Any
 
 import torch
 
-from gradus.data.problems import Problems, load_problems
+from gradus.data.problems import Problems, load_answers
 from gradus.policy.load import Policy
 from gradus.policy.logprobs import completion_logprobs
 from gradus.seeds import seed_of
@@ -29,7 +29,7 @@ Example = tuple[tuple[int, ...], tuple[int, ...]]
 def sft(start: Start, problems: Problems | None = None) -> dict[str, Any]:
     """Warms ``start`` up to its last step and returns a summary; the same run directory and promise as training."""
     config = start.resolved.config
-    with opened(start, problems or load_problems(config)) as session:
+    with opened(start, problems or load_answers(config)) as session:
         check_space(session)
         while session.state.step < config.num_steps:
             try:
@@ -62,8 +62,9 @@ def take_step(session: Session) -> None:
 
 
 def encode_example(policy: Policy, task: Task, problem: Problem) -> Example:
-    """What the policy should say to ``problem``."""
-    return policy.prompt_tokens(problem.messages), policy.answer_tokens(task.oracle(problem))
+    """What the policy should say to ``problem``: the answer that it brings (``sft.data_file``), or the oracle's."""
+    answer = problem.truth["completion"] if set(problem.truth) == {"completion"} else task.oracle(problem)
+    return policy.prompt_tokens(problem.messages), policy.answer_tokens(answer)
 
 
 def sft_update(

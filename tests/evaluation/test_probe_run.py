@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 
 from gradus.config import Config
+from gradus.data.order import sampler_for
 from gradus.data.problems import Problems, load_problems
 from gradus.evaluation import probe_run
 from gradus.evaluation.probe_run import Sampler, Wanted, check_scorer, chosen_problems, run_probe
@@ -57,10 +58,21 @@ def problems() -> Problems:
 
 
 def test_problems_are_drawn_at_random_by_the_seed_and_never_twice(problems: Problems):
-    chosen = chosen_problems(problems.train, 50, seed=0)
-    assert chosen == chosen_problems(problems.train, 50, seed=0) != chosen_problems(problems.train, 50, seed=1)
+    chosen = chosen_problems(CONFIG, problems.train, 50)
+    other = CONFIG.model_copy(update={"seed": 1})
+    assert chosen == chosen_problems(CONFIG, problems.train, 50) != chosen_problems(other, problems.train, 50)
     assert len({problem.id for problem in chosen}) == 50
-    assert {p.id for p in chosen_problems(problems.train, 1000, seed=0)} == {p.id for p in problems.train}
+    assert {p.id for p in chosen_problems(CONFIG, problems.train, 1000)} == {p.id for p in problems.train}
+
+
+def test_with_stages_the_problems_are_those_that_training_draws_first(problems: Problems):
+    stages = ((0.5, 1.0, 0.0, 0.0), (1.0, 0.0, 0.0, 1.0))
+    staged = CONFIG.model_copy(update={"curriculum": CONFIG.curriculum.model_copy(update={"stages": stages})})
+    sampler = sampler_for(staged, problems.train)
+    first = {problem.id for step in range(2) for problem in sampler.draw(step)}
+    chosen = chosen_problems(staged, problems.train, len(first))
+    assert {problem.id for problem in chosen} == first
+    assert {sampler.buckets[problem.id] for problem in chosen} == {"easy"}
 
 
 @pytest.mark.parametrize(
