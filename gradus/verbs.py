@@ -219,7 +219,19 @@ def compare(
     durable.make_directory(folder)
     durable.write_json(folder / "comparison.json", comparison.to_json())
     durable.write_text(folder / "comparison.md", comparison.to_markdown())
+    tables = _task_tables(base_rows, trained_rows)
+    if tables:
+        durable.write_json(folder / "comparison_tables.json", tables)
     return comparison
+
+
+def _task_tables(base_rows: list[dict[str, Any]], trained_rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """What the tasks themselves say of two evaluations; none for tasks of other packages."""
+    from gradus.evaluation.run import task_tables
+    from gradus.tasks.base import TASKS, load_task
+
+    names = {row["problem_id"].partition("/")[0] for row in trained_rows} & set(TASKS)
+    return task_tables({name: load_task(name) for name in sorted(names)}, base_rows, trained_rows)
 
 
 def compare_runs(

@@ -98,6 +98,18 @@ def scorer_hash(config: Config) -> str:
     return hashlib.sha256(json.dumps(content, sort_keys=True, default=list).encode()).hexdigest()
 
 
+def task_tables(
+    tasks: Mapping[str, Task], base_rows: Sequence[Mapping[str, Any]], trained_rows: Sequence[Mapping[str, Any]]
+) -> list[dict[str, Any]]:
+    """Each task's own tables of a comparison; its rows are those whose problem ids begin with its name."""
+    found: list[dict[str, Any]] = []
+    for name, task in tasks.items():
+        mine = [[row for row in rows if row["problem_id"].startswith(name)] for rows in (base_rows, trained_rows)]
+        if all(mine):
+            found += [dict(table) for table in task.comparison_tables(*mine)]
+    return found
+
+
 class Evaluator:
     """Held-out evaluations of one run, each paired with that of the base model.
 
@@ -163,6 +175,7 @@ class Evaluator:
             trained_settings=last["settings"],
         )
         self._run.write_comparison(result.to_json(), result.to_markdown())
+        self._run.write_comparison_tables(task_tables(self._tasks, base_rows, last_rows))
         return {"verdict": result.verdict, "sentence": result.sentence, "step": steps[-1]}
 
 

@@ -79,6 +79,8 @@ class RunFacts:
     rollouts: Found
     settings: list[Setting] = field(default_factory=list)
     environment: dict[str, Any] = field(default_factory=dict)
+    task_tables: list[dict[str, Any]] = field(default_factory=list)
+    """What the task itself says of base and trained."""
     overrides: list[str] = field(default_factory=list)
     """One line per attempt."""
     missing: list[str] = field(default_factory=list)
@@ -97,7 +99,18 @@ class RunFacts:
         facts._read_records(replay_health)
         facts._read_settings()
         facts._read_evaluations()
+        facts._read_task_tables()
         return facts
+
+    def _read_task_tables(self) -> None:
+        path = self.path / "comparison_tables.json"
+        if not path.is_file():
+            return
+        found = self._json(path.name, "tables of the task")
+        tables = found if isinstance(found, list) else []
+        self.task_tables = [one for one in tables if isinstance(one, dict) and {"title", "head", "rows"} <= set(one)]
+        if len(self.task_tables) < max(1, len(tables)):
+            self.damaged.append(f"{path.name}: not a list of tables with title, head and rows")
 
     def setting(self, leaf: str) -> str | None:
         """A config value as text."""

@@ -6,6 +6,7 @@ import abc
 import runpy
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any, ClassVar, Literal
 
 from pydantic import BaseModel, ConfigDict
@@ -78,6 +79,13 @@ class Task(abc.ABC):
 
     def check_cases(self) -> Iterable[tuple[str, str, str]]:
         """(name, expected, actual) rows of the task's own self-test, which `gradus tasks check` shows."""
+        return ()
+
+    def comparison_tables(
+        self, base: Sequence[Mapping[str, Any]], trained: Sequence[Mapping[str, Any]]
+    ) -> Sequence[Mapping[str, Any]]:
+        """Tables of its own for the report, from the evaluation rows of both models on the same problems: mappings with
+        ``title``, ``head``, ``rows`` (of text) and ``reading``."""
         return ()
 
     def metrics(self, groups: Sequence[Group]) -> dict[str, float]:

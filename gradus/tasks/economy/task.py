@@ -15,6 +15,8 @@ from gradus.tasks.economy.reward import FAILED, SOURCE, read, score
 from gradus.tasks.economy.values import Values
 from gradus.types import SPLITS, Finish, Group, Problem, Score, Split
 
+Rows = Sequence[Mapping[str, Any]]
+
 if TYPE_CHECKING:
     from gradus.tasks.economy.contexts import Context
     from gradus.tasks.economy.memory import Memory
@@ -186,8 +188,16 @@ class EconomyTask(Task):
             "economy_seed": place["economy_seed"],
             "month": snapshot.month,
             "household": household,
+            "state": {
+                "ln_real_wage": similar["ln_real_wage"],
+                "wealth_months": float(contexts.wealth(snapshot)[household]),
+                "worked": int(snapshot.worked[household]),
+                "wealth_tercile": contexts.tercile(float(contexts.wealth(snapshot)[household])),
+            },
             **values.to_row(),
         }
+        if examples:
+            truth["few_shot"] = [[example["work"], example["consumption"]] for example in examples]
         if config.reward == "seed":
             truth["extra_info"] = facts.seed_facts(snapshot, household)
         if "snapshot" in place:
@@ -206,13 +216,11 @@ class EconomyTask(Task):
                 "lang": language,
                 "context_id": name.removesuffix(f"/{language}"),
                 "regime_seed": contexts.regime_seed(snapshot),
-                "wealth_tercile": contexts.tercile(float(contexts.wealth(snapshot)[household])),
                 "features": similar,
                 "ln_real_savings": _ln_real_savings(snapshot, household),
                 "rate": snapshot.rate,
-                "wealth_months": float(contexts.wealth(snapshot)[household]),
                 "few_shot_ids": [example["id"] for example in examples],
-                "few_shot": [[example["work"], example["consumption"]] for example in examples],
+                "cluster": f"economy {place['economy_seed']}" if place["economy_seed"] is not None else name,
                 **meta,
             },
         )
@@ -305,6 +313,12 @@ class EconomyTask(Task):
     def check_cases(self) -> Iterable[tuple[str, str, str]]:
         """Rulings of the strict reading."""
         return reading_cases()
+
+    def comparison_tables(self, base: Rows, trained: Rows) -> list[dict[str, Any]]:
+        """Ladder, main table, differences, strata and collapse of both models."""
+        from gradus.tasks.economy.analysis import compare, tables
+
+        return tables(compare(base, trained))
 
     def metrics(self, groups: Sequence[Group]) -> dict[str, float]:
         """Spread of both fields over the step: the first sign of collapse."""

@@ -1,0 +1,261 @@
+"""What an economy becomes if a policy decides in it: whole simulations on shared shocks, with null bands.
+
+A policy is anything that answers for chosen households: a rule, a fitted function, or a model behind `TextPolicy`. All
+economies of a comparison meet the same shocks, so differences are paired.
+"""
+
+from __future__ import annotations
+
+import math
+from collections import Counter
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from gradus.tasks.economy.decision import parse_decision
+from gradus.tasks.economy.policies import BufferStock, Policy
+from gradus.tasks.economy.prompts import messages
+from gradus.tasks.economy.shocks import ShockSeries
+from gradus.tasks.economy.simulator import Economy, EconomyConfig, State, expected_wages
+from gradus.types import Message
+
+Floats = NDArray[np.float64]
+FALLBACKS = ("uniform", "last", "idle", "public")
+_FIXED = {"idle": (0.0, 0.02), "public": (1.0, 0.5)}
+MAX_FAILED_FRAC = 0.05
+"""A run with more failed answers says nothing about the policy."""
+NULL_PHILLIPS = 0.39
+"""90 % band of one 20-year correlation of unemployment and wage inflation under a policy that is blind to the state."""
+_BLOCK = 12
+_QUANTITY_UNIT = 16.8
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Loop:
+    """A finished closed loop: one value of each metric per economy.
+
+    Example:
+        simulate(BufferStock(), economy_ids=range(10), months=120).summary()["unemployment_mean"]["mean"]
+    """
+
+    months: int
+    metrics: Mapping[str, tuple[float | None, ...]]
+    yearly_unemployment: tuple[tuple[float, ...], ...]
+    """By year, then economy."""
+    counts: Mapping[str, int]
+    """Answers asked for, and failed ones by reason."""
+
+    @property
+    def failed_frac(self) -> float:
+        """Share of answers that could not be read."""
+        asked = self.counts.get("asked", 0)
+        return self.counts.get("failed", 0) / asked if asked else 0.0
+
+    @property
+    def is_interpretable(self) -> bool:
+        """Whether at most 5 % of the answers failed."""
+        return self.failed_frac <= MAX_FAILED_FRAC
+
+    def summary(self) -> dict[str, dict[str, Any]]:
+        """Mean and 90 % interval over economies; None, with a reason, where a metric is not defined."""
+        return {name: _interval(values) for name, values in self.metrics.items()}
+
+    def phillips_verdict(self) -> str:
+        """Mean Phillips correlation against the null band for as many economies."""
+        values = [v for v in self.metrics["phillips_r"] if v is not None]
+        if len(values) < 10:
+            return f"undetermined: {len(values)} economies with a correlation, 10 are needed"
+        mean, bound = math.fsum(values) / len(values), NULL_PHILLIPS / math.sqrt(len(values))
+        word = "within" if abs(mean) <= bound else "outside"
+        return f"{mean:+.2f}, {word} the band ±{bound:.2f} of a policy that is blind to the state"
+
+
+def differences(base: Loop, trained: Loop) -> dict[str, dict[str, Any]]:
+    """Trained minus base, economy by economy. ValueError where they did not run on the same economies and months."""
+    if base.months != trained.months or any(len(base.metrics[n]) != len(trained.metrics[n]) for n in base.metrics):
+        raise ValueError(
+            f"base ran {base.months} months, trained {trained.months}; both need the same months and economies"
+        )
+    return {
+        name: _interval(
+            [None if a is None or b is None else b - a for a, b in zip(v, trained.metrics[name], strict=True)]
+        )
+        for name, v in base.metrics.items()
+    }
+
+
+def simulate(
+    policy: Policy,
+    *,
+    economy_ids: Sequence[int],
+    months: int = 120,
+    root_seed: int = 730_001,
+    share: float = 1.0,
+    config: EconomyConfig | None = None,
+) -> Loop:
+    """Runs ``policy`` for a fixed ``share`` of the households of each economy; the rest follows `BufferStock`."""
+    config = config or EconomyConfig()
+    if not len(economy_ids) or months < 24 or not 0 < share <= 1:
+        raise ValueError(f"{len(economy_ids)} economies, months={months}, share={share}: needed are 1, 24 and (0, 1]")
+    economy = Economy(
+        config, np.repeat(expected_wages(config.n)[None], len(economy_ids), axis=0), people_seeds=list(economy_ids)
+    )
+    rng = np.random.Generator(np.random.PCG64(np.random.SeedSequence([root_seed, 1])))
+    decided = np.zeros(config.n, dtype=bool)
+    decided[np.linspace(0, config.n - 1, max(1, round(share * config.n))).round().astype(int)] = True
+    others, totals = BufferStock(config.hours), _Totals(len(economy_ids))
+    bind = getattr(policy, "bind", None)
+    shocks = ShockSeries.draw(root_seed, economy_ids, min(_BLOCK, months), config.n)
+    for month in range(months):
+        if month and month % _BLOCK == 0:
+            shocks = ShockSeries.draw(root_seed, economy_ids, min(_BLOCK, months - month), config.n, skip=month)
+        if bind is not None:
+            bind(economy, decided)
+        view = economy.state
+        work, consumption = policy.decide(view, rng)
+        if not decided.all():
+            other_work, other_share = others.decide(view)
+            work, consumption = np.where(decided, work, other_work), np.where(decided, consumption, other_share)
+        totals.add(economy.step(work, consumption, shocks[month % _BLOCK]))
+    counts = dict(getattr(policy, "counts", {}))
+    annual = economy.annual()
+    return Loop(
+        months=months,
+        metrics=_metrics(economy, annual, totals),
+        yearly_unemployment=tuple(map(tuple, annual["unemployment"].tolist())),
+        counts=counts,
+    )
+
+
+@dataclass(slots=True)
+class TextPolicy:
+    """A policy that answers in text: ``answer`` gets prompts and returns completions, in order.
+
+    Failed answers are replaced by ``fallback`` and counted by reason: ``uniform`` draws, so that garbage does as well as
+    chance; ``last`` repeats the household's last answer; ``idle`` is (0, 0.02); ``public`` is (1, 0.5).
+
+    Example:
+        simulate(TextPolicy(answer=lambda prompts: [...]), economy_ids=range(8), share=0.1)
+    """
+
+    answer: Callable[[Sequence[tuple[Message, ...]]], Sequence[str]]
+    language: str = "en"
+    form: str = "full"
+    fallback: str = "uniform"
+    counts: Counter[str] = field(default_factory=Counter)
+    _economy: Economy | None = None
+    _decided: NDArray[np.bool_] | None = None
+    _last: dict[tuple[int, int], tuple[float, float]] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        if self.fallback not in FALLBACKS:
+            raise ValueError(f"fallback {self.fallback!r} is unknown; there are: {', '.join(FALLBACKS)}")
+
+    def bind(self, economy: Economy, decided: NDArray[np.bool_]) -> None:
+        """Called before each month: whose prompts are to be answered."""
+        self._economy, self._decided = economy, decided
+
+    def decide(self, view: State, rng: np.random.Generator) -> tuple[Floats, Floats]:
+        """One prompt per chosen household and economy."""
+        assert self._economy is not None and self._decided is not None
+        places, prompts = [], []
+        for b, snapshot in enumerate(self._economy.snapshots()):
+            for i in np.nonzero(self._decided)[0]:
+                places.append((b, int(i)))
+                prompts.append(messages(snapshot, int(i), language=self.language, form=self.form))
+        work, consumption = np.zeros(view.wage.shape), np.zeros(view.wage.shape)
+        for place, text in zip(places, self.answer(prompts), strict=True):
+            work[place], consumption[place] = self._read(place, text, rng)
+        return work, consumption
+
+    def _read(self, place: tuple[int, int], text: str, rng: np.random.Generator) -> tuple[float, float]:
+        decision = parse_decision(text)
+        self.counts["asked"] += 1
+        if decision.ok:
+            assert decision.work is not None and decision.consumption is not None
+            self._last[place] = (decision.work, decision.consumption)
+            return self._last[place]
+        self.counts["failed"] += 1
+        self.counts[f"failed/{decision.reason}"] += 1
+        if self.fallback == "last" and place in self._last:
+            self.counts["fallback/last"] += 1
+            return self._last[place]
+        if self.fallback in _FIXED:
+            self.counts[f"fallback/{self.fallback}"] += 1
+            return _FIXED[self.fallback]
+        self.counts["fallback/uniform"] += 1
+        return float(rng.random()), float(rng.random())
+
+
+class _Totals:
+    """Sums over months that yearly series do not hold."""
+
+    def __init__(self, num: int) -> None:
+        self.utility, self.saved, self.income = np.zeros(num), np.zeros(num), np.zeros(num)
+        self.short_months, self.months = np.zeros(num), 0
+
+    def add(self, result: Any) -> None:
+        self.months += 1
+        self.utility += np.log1p(result.quantity / _QUANTITY_UNIT).mean(axis=1)
+        net = (result.income - result.tax).sum(axis=1) + result.credit * result.income.shape[1]
+        self.saved += net - result.consumption.sum(axis=1)
+        self.income += net
+        self.short_months += result.rationed.any(axis=1)
+
+
+def _metrics(economy: Economy, annual: Mapping[str, Floats], totals: _Totals) -> dict[str, tuple[float | None, ...]]:
+    """Per economy. Inflation counts from the fourth year, when the start is forgotten."""
+    state, late = economy.state, annual["inflation"][2:]
+    u = annual["unemployment"]
+    growth = {name: series[1:] / series[:-1] - 1 for name, series in
+              (("nominal_growth", annual["nominal_gdp"]), ("real_growth", annual["real_gdp"]))}  # fmt: skip
+    prices = economy.history("prices")
+    columns: dict[str, Any] = {
+        "inflation_mean": late.mean(axis=0) if len(late) else None,
+        "inflation_sd": late.std(axis=0) if len(late) else None,
+        "years_in_5_percent_frac": (np.abs(late) <= 0.05).mean(axis=0) if len(late) else None,
+        "unemployment_mean": u.mean(axis=0),
+        "unemployment_min": u.min(axis=0),
+        "unemployment_max": u.max(axis=0),
+        **{name: series.mean(axis=0) for name, series in growth.items()},
+        "wage_inflation": annual["wage_inflation"].mean(axis=0),
+        "gini_savings": gini(state.savings),
+        "shortage_months_frac": totals.short_months / totals.months,
+        "savings_rate": totals.saved / np.maximum(totals.income, 1e-8),
+        "poor_households": (state.savings < 1).sum(axis=1),
+        "price_ratio": prices[-1] / (economy.annual()["real_gdp"][0] / economy.history("output")[:12].sum(axis=0)),
+        "utility_mean": totals.utility / totals.months,
+    }
+    num = economy.num_economies
+    rows = {name: tuple([None] * num if v is None else [float(x) for x in v]) for name, v in columns.items()}
+    for name, series in (("phillips_r", annual["wage_inflation"]), ("okun_r_mechanical", growth["real_growth"])):
+        change = u[1:] if name == "phillips_r" else np.diff(u, axis=0)
+        rows[name] = tuple(_correlation(change[:, b], series[:, b]) for b in range(num))
+    return rows
+
+
+def gini(values: Floats) -> Floats:
+    """Gini coefficient of each row [B,N]; 0 where all is equal or nothing there."""
+    ordered = np.sort(values, axis=1)
+    n = ordered.shape[1]
+    total = ordered.sum(axis=1)
+    weighted = (ordered * np.arange(1, n + 1)).sum(axis=1)
+    return np.where(total > 0, 2 * weighted / (n * np.maximum(total, 1e-12)) - (n + 1) / n, 0.0)
+
+
+def _correlation(x: Floats, y: Floats) -> float | None:
+    if len(x) < 3 or x.std() < 1e-12 or y.std() < 1e-12:
+        return None
+    return float(np.corrcoef(x, y)[0, 1])
+
+
+def _interval(values: Sequence[float | None]) -> dict[str, Any]:
+    """Mean, and the 5 % and 95 % quantile over economies."""
+    known = [value for value in values if value is not None]
+    if not known:
+        return {"mean": None, "low": None, "high": None, "num": 0, "reason": "undefined: no variance, or too few years"}
+    low, high = np.quantile(known, [0.05, 0.95])
+    return {"mean": math.fsum(known) / len(known), "low": float(low), "high": float(high), "num": len(known)}
