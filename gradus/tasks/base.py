@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import abc
 import runpy
-from collections.abc import Iterable, Iterator, Sequence
-from pathlib import Path
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from pathlib import Path
 from typing import Any, ClassVar, Literal
 
 from pydantic import BaseModel, ConfigDict
