@@ -22,7 +22,8 @@ from gradus.rundir import RunDirectory
 ROOT = Path(__file__).parent.parent
 VERBS = [
     [], ["tasks"], ["tasks", "list"], ["tasks", "check"], ["prepare"], ["probe"], ["sft"], ["train"], ["evaluate"], ["compare"],
-    ["report"], ["rollouts"], ["doctor"], ["config"], ["config", "show"], ["config", "validate"], ["config", "diff"],
+    ["report"], ["rollouts"], ["doctor"], ["planning"], ["planning", "difficulty"],
+    ["config"], ["config", "show"], ["config", "validate"], ["config", "diff"],
 ]  # fmt: skip
 PRINT_MODULES = "print(*{name.partition('.')[0] for name in sys.modules})"
 HEAVY = {"torch", "numpy", "matplotlib", "transformers", "ruamel", "rich", "jinja2"}

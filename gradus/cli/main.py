@@ -14,7 +14,7 @@ from typing import Annotated
 
 import typer
 
-from gradus.cli import config, export, reading, runs, tasks
+from gradus.cli import config, export, planning, reading, runs, tasks
 from gradus.cli.errors import judge
 from gradus.cli.probe import probe
 from gradus.exits import Code
@@ -43,6 +43,7 @@ for verb in (
     app.command()(verb)
 app.add_typer(tasks.app, name="tasks")
 app.add_typer(config.app, name="config")
+app.add_typer(planning.app, name="planning")
 
 
 @app.callback()

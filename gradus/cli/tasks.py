@@ -54,11 +54,17 @@ def check(
     names += register_file(path) if path else []
     names = names or list(TASKS)
     if data is not None:
-        overrides.append(f"source={json.dumps(str(data))}")
+        options = [(name, TASKS[name].data_options(str(data))) for name in names]
+        overrides += [
+            f"tasks.{name}.{key}={json.dumps(value)}" for name, given in options for key, value in given.items()
+        ]
     chosen = resolve([], [*(f"tasks.{name}={{}}" for name in names), *_prefixed(overrides, names)]).config.tasks
-    reports = [check_task(load_task(name, **options), num) for name, options in chosen.items()]
-    facts = [{**asdict(one), "ok": one.ok} for one in reports]
-    console.answer({"checks": facts}, "\n\n".join(map(_check_text, reports)))
+    made = [load_task(name, **options) for name, options in chosen.items()]
+    reports = [check_task(task, num) for task in made]
+    lines = [task.data_lines() for task in made]
+    facts = [{**asdict(one), "ok": one.ok, "data": about} for one, about in zip(reports, lines, strict=True)]
+    texts = ["\n".join([_check_text(one), *about]) for one, about in zip(reports, lines, strict=True)]
+    console.answer({"checks": facts}, "\n\n".join(texts))
     return Code.DONE if all(one.ok for one in reports) else Code.ANSWER_IS_NO
 
 

@@ -87,6 +87,15 @@ class Task(abc.ABC):
         ``title``, ``head``, ``rows`` (of text) and ``reading``."""
         return ()
 
+    @classmethod
+    def data_options(cls, path: str) -> dict[str, Any]:
+        """The options under which the task reads the user's file or folder ``path`` (`gradus tasks check --data`)."""
+        return {"source": path}
+
+    def data_lines(self) -> list[str]:
+        """What `gradus tasks check --data` says about the data themselves; nothing for most tasks."""
+        return []
+
     def metrics(self, groups: Sequence[Group]) -> dict[str, float]:
         """Metrics of its own over the groups of a step; a key without data is left out."""
         return {}

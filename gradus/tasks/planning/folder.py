@@ -169,9 +169,7 @@ def load_rows(
 ) -> list[Loaded]:
     """Reads and parses every PDDL file that the rows name. One ValueError lists all that is missing or wrong, unless
     ``skip_missing``, which leaves these rows out with a warning each."""
-    places = [Path(root), *list(Path(root).resolve().parents)[:PARENTS_SEARCHED]]
-    if pddl_root is not None:
-        places.insert(0, Path(pddl_root))
+    places = search_places(root, pddl_root)
     texts: dict[Path, str] = {}
     loaded: list[Loaded] = []
     faults: list[str] = []
@@ -193,7 +191,28 @@ def load_rows(
     return loaded
 
 
+def search_places(root: Path | str, pddl_root: Path | str | None = None) -> list[Path]:
+    """Where the PDDL files of a data folder are looked for, in this order."""
+    places = [Path(root), *list(Path(root).resolve().parents)[:PARENTS_SEARCHED]]
+    return [Path(pddl_root), *places] if pddl_root is not None else places
+
+
 def _load(row: Row, places: Sequence[Path], texts: dict[Path, str]) -> Loaded:
+    domain_text, problem_text, problem, problem_path = read_pddl(row, places, texts)
+    plan = _stored_plan(problem, problem_path.with_suffix(".soln"))
+    return Loaded(
+        row=row,
+        domain_text=domain_text,
+        problem_text=problem_text,
+        problem=problem,
+        plan=plan,
+        reference_length=reference_length(row, problem, plan),
+    )
+
+
+def read_pddl(row: Row, places: Sequence[Path], texts: dict[Path, str]) -> tuple[str, str, Problem, Path]:
+    """Domain text, problem text, the parsed problem and its path. ValueError names what is missing or wrong; ``texts``
+    keeps what was read."""
     problem_path = _find(str(row.meta["problem_file"]), places)
     named = row.meta.get("domain_file")
     if named is not None:
@@ -207,15 +226,7 @@ def _load(row: Row, places: Sequence[Path], texts: dict[Path, str]) -> Loaded:
         problem = load_problem(domain_text, problem_text)
     except PddlError as error:
         raise ValueError(f"{problem_path if error.where == 'problem' else named}: {error}") from None
-    plan = _stored_plan(problem, problem_path.with_suffix(".soln"))
-    return Loaded(
-        row=row,
-        domain_text=domain_text,
-        problem_text=problem_text,
-        problem=problem,
-        plan=plan,
-        reference_length=reference_length(row, problem, plan),
-    )
+    return domain_text, problem_text, problem, problem_path
 
 
 def _find(name: str, places: Sequence[Path]) -> Path:

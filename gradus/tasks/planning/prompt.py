@@ -25,7 +25,7 @@ def build_prompt(problem: Problem, style: Style, domain: str) -> tuple[Message, 
     a built-in ``domain`` and the facts by object, for a policy that was trained on it. ValueError for ``brief`` elsewhere.
 
     Example:
-        build_prompt(problem, "brief", "ferry")[0].content  # "ferry\nempty-ferry\nc0 at l4 > at l1\nl0 at-ferry"
+        build_prompt(problem, "brief", "ferry")[0].content  # "ferry\n empty-ferry\n c0 at l4 > at l1\n l0 at-ferry"
     """
     text = _full(problem) if style == "full" else _brief(problem, domain)
     return (Message(role="user", content=text),)
@@ -68,7 +68,7 @@ def _brief(problem: Problem, domain: str) -> str:
     lines = [domain]
     for name in sorted({*now, *wanted}):
         aims = [">", *wanted[name]] if name in wanted else []
-        lines.append(" ".join([*([name] if name else []), *now.get(name, []), *aims]))
+        lines.append(" ".join(["", *([name] if name else []), *now.get(name, []), *aims]))
     if others:
         lines.append(f"goal {' '.join(others)}")
     if problem.constraints:

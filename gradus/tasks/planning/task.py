@@ -27,6 +27,7 @@ from gradus.tasks.planning.presets import Preset
 from gradus.tasks.planning.prompt import build_prompt
 from gradus.tasks.planning.rename import rename
 from gradus.tasks.planning.reward import PlanningReward, Profile
+from gradus.tasks.planning.table import difficulty_tables
 from gradus.tasks.planning.validate import STATUS_OF_CODE, STATUSES
 from gradus.types import SPLITS, Finish, Group, Message, Problem, Score, Split
 
@@ -188,6 +189,23 @@ class Planning(Task):
         yield "plan in the reasoning only", f"<think>{plan}</think>"
         yield "reasoning without end", f"<think>{plan}"
         yield "another plan behind it", f"{plan}\nOr rather:\n{lines[0]}"
+
+    @classmethod
+    def data_options(cls, path: str) -> dict[str, Any]:
+        """A folder that is not split keeps a tenth of its instances for the other splits."""
+        is_split = any(any((Path(path) / split).glob("*.jsonl")) for split in SPLITS)
+        return {"data_root": path} if is_split else {"data_root": path, "held_out": 0.1}
+
+    def data_lines(self) -> list[str]:
+        """The difficulty table of the data folder."""
+        config = self.config
+        if config.data_root is None:
+            return []
+        tables, notes = difficulty_tables(
+            config.data_root, domains=config.domains, pddl_root=config.pddl_root, formula=config.formula,
+            source=config.score_source, allow_bad_rows=config.allow_bad_rows,
+        )  # fmt: skip
+        return [*notes, *(line for table in tables for line in ("", *table.lines()))]
 
     def metrics(self, groups: Sequence[Group]) -> dict[str, float]:
         """Rates of verdicts over the completions of a step, by status, by status and domain, and by code; length of valid
