@@ -59,8 +59,12 @@ class Family:
     context_tokens: int = 1024
 
 
+EASY_EXERCISES = ("linear", "inequality", "expand", "quadratic", "divisor", "remainder", "slope", "midpoint")
+"""Kinds whose every calculation a policy of this size can learn."""
+
 FAMILIES = {
     "countdown": Family(task="countdown", options={"max_numbers": 3, "operators": "+-"}),
+    "math": Family(task="math", options={"source": "generate", "kinds": EASY_EXERCISES, "max_number": 60}),
 }
 """By name: the part after ``nano/`` of the model's address, and the name of the folder and of the warm-up recipe."""
 
