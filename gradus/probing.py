@@ -5,6 +5,8 @@
 
 from __future__ import annotations
 
+import hashlib
+import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -12,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 from gradus import durable
 from gradus.config import Config
 from gradus.evaluation.run import Located
-from gradus.jsonl import finite, to_lines
+from gradus.jsonl import finite, read_json, to_lines
 from gradus.recipe import Resolved, from_config
 from gradus.verbs import need_torch, runs_folder
 
@@ -95,6 +97,7 @@ def probe(
             "revision": located.revision,
             "step": located.step,
             "template_sha256": template_hash(policy),
+            **({"subject_sha256": subject(config)} if model is None else {}),
         },
         time_update=_timer(config, policy) if time_update else None,
         buckets=dict(sampler_for(config, problems.train).buckets),
@@ -112,6 +115,33 @@ def samples_of(config: Config, samples: int | None) -> int:
             f"use --samples {max(MIN_SAMPLES, group_size)}"
         )
     return count
+
+
+def subject(config: Config) -> str:
+    """SHA-256 of what a probe is about: model, tasks, sampling and the choice of problems. A probe and a run with the
+    same one belong together."""
+    config = from_config(config).config  # with the defaults of the tasks' options
+    curriculum = config.curriculum.model_dump(mode="json")
+    content = {
+        "model": config.model.model_dump(mode="json", include={"path", "revision", "init"}),
+        "tasks": {name: dict(options) for name, options in config.tasks.items()},
+        "sampling": config.sampling.model_dump(mode="json"),
+        "problems": {key: curriculum[key] for key in ("num_problems", "problems_file")},
+    }
+    return hashlib.sha256(json.dumps(content, sort_keys=True, default=list).encode()).hexdigest()
+
+
+def newest(config: Config, folder: Path) -> Path | None:
+    """The newest `probe.json` below ``folder`` that is about this config; None where there is none."""
+    found = []
+    for path in folder.glob("probe-*/probe.json"):
+        try:
+            settings = read_json(path).get("settings")
+        except (ValueError, OSError):
+            continue  # a probe that was cut off says nothing about this run
+        if isinstance(settings, dict) and settings.get("subject_sha256") == subject(config):
+            found.append((path.stat().st_mtime, str(path)))
+    return Path(max(found)[1]) if found else None
 
 
 def _timer(config: Config, policy: Any) -> Any:

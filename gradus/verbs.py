@@ -79,7 +79,19 @@ def run(
                 start = open_run(resolved, runs_dir=runs_folder() if runs_dir is None else runs_dir, **options)
         start.is_forced = force
         with start:
+            if kind == "train" and start.action == "new":
+                _attach_probe(start)
             return _to_the_end(start, loaded[0] if loaded else None)
+
+
+def _attach_probe(start: Start) -> None:
+    """Puts the newest probe about this config, if there is one beside the run, into the run, for its report."""
+    from gradus.probing import newest
+
+    path = newest(start.resolved.config, start.run.path.parent)
+    if path is not None:
+        data = path.read_bytes()
+        start.run.tolerate("probe", lambda: durable.write_bytes(start.run.path / "probe.json", data, what="probe"))
 
 
 def need_torch(what: str) -> None:

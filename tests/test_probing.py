@@ -8,11 +8,13 @@ from pathlib import Path
 import pytest
 
 import gradus
+from gradus import durable
 from gradus.cli import main as cli
 from gradus.data.problems import load_answers
 from gradus.evaluation.probe_table import lines
 from gradus.jsonl import read_json, read_jsonl
-from gradus.probing import samples_of
+from gradus.probing import newest, samples_of
+from gradus.recipe import to_yaml
 from tests.train.runs import config_of, run, tiny
 
 SCRIPTED = ["countdown_nano", "engine.name=scripted", "torch_threads=1"]
@@ -107,3 +109,29 @@ def test_a_file_that_holds_no_answers_is_refused(tmp_path: Path, text: str, mess
     config = config_of(tmp_path, sft={"data_file": str(tmp_path / "warm.jsonl")})
     with pytest.raises(ValueError, match=message):
         load_answers(config)
+
+
+def test_a_probe_beside_a_run_is_shown_in_its_report_and_gives_a_plan_its_duration(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+):
+    monkeypatch.chdir(tmp_path)
+    config = config_of(tiny(tmp_path), name=None, num_steps=1)
+    gradus.probe(config, num=2)
+    gradus.probe(config, num=2, model="nano/countdown")  # of another model: not about this run
+    (path,) = [path for path in (tmp_path / "runs").glob("probe-*/probe.json") if "policy" in str(path)]
+    assert newest(config, tmp_path / "runs") == path
+    assert newest(config.model_copy(update={"seed": 5, "num_steps": 7}), tmp_path / "runs") == path
+    other = config.model_copy(update={"sampling": config.sampling.model_copy(update={"group_size": 2})})
+    assert newest(other, tmp_path / "runs") is None
+    summary = gradus.train(config)
+    assert read_json(Path(summary["run"]) / "probe.json") == read_json(path)
+    page = (Path(summary["run"]) / "report.html").read_text()
+    assert "Probe before training" in page and "VERDICT NO_GO" in page
+    (Path(summary["run"]) / "probe.json").write_text('{"schema": "gradus.probe/1", "n_problems": 3}')
+    assert cli.run(["report", summary["run"]]) == 0
+    page = (Path(summary["run"]) / "report.html").read_text()
+    assert "Probe before training" not in page and "probe.json cannot be read" in page
+    durable.write_text(tmp_path / "x.yaml", to_yaml(config))
+    capfd.readouterr()
+    assert cli.run(["train", "x.yaml", "num_steps=10", "--dry-run"]) == 0
+    assert "duration: about 1 min for 10 steps" in capfd.readouterr().out

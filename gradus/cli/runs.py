@@ -64,8 +64,19 @@ def _train(kind: Literal["train", "sft"], arguments: Sequence[str], is_dry: bool
 def plan_only(kind: Literal["train", "sft", "evaluate", "probe"], arguments: Sequence[str]) -> None:
     """What a command would do (`--dry-run`)."""
     from gradus import console, plan
+    from gradus.evaluation.probe_table import cost_line
+    from gradus.jsonl import read_json
+    from gradus.probing import newest
+    from gradus.verbs import runs_folder
 
-    facts = without_secrets(plan.plan(config_of(arguments).config, kind))
+    config = config_of(arguments).config
+    facts = without_secrets(plan.plan(config, kind))
+    if kind == "train" and (path := newest(config, runs_folder())) is not None:
+        cost = read_json(path).get("cost") or {}
+        facts["probe"] = {"file": str(path), "cost": cost}
+        if cost:
+            facts["work"]["duration"] = cost_line({**cost, "num_steps": config.num_steps, "hours": cost["hours"]
+                                                   * config.num_steps / cost["num_steps"]})  # fmt: skip
     console.answer(facts, plan.as_text(facts))
 
 

@@ -18,7 +18,7 @@ from typing import Any, Literal
 from gradus import __version__, durable
 from gradus.data import parquet
 from gradus.data.intake import MAX_PLACES, Intake
-from gradus.data.problems import fingerprint
+from gradus.data.problems import fingerprint, question
 from gradus.data.sources import MAX_DROPPED_FRAC
 from gradus.exits import Code, Exit
 from gradus.tasks.base import Task, load_task
@@ -106,7 +106,7 @@ def clean(task: Task, splits: Sequence[Split], *, limit: int | None = None) -> d
     for split in reversed(SPLITS):
         if split in prepared:
             _leave_out(prepared[split], taken)
-            taken |= {_question(problem): f"also_in_{split}" for problem in prepared[split].problems}
+            taken |= {question(problem): f"also_in_{split}" for problem in prepared[split].problems}
     for split, data in prepared.items():
         if not data.problems:
             hint = "give another source or other options"
@@ -131,8 +131,8 @@ def _valid(task: Task, split: Split, limit: int | None) -> Prepared:
     first: dict[str, Problem] = {}
     conflicts: dict[str, str] = {}
     for problem in data.problems:
-        if not task.is_same_truth(first.setdefault(_question(problem), problem), problem):
-            conflicts[_question(problem)] = "conflicting_truth"
+        if not task.is_same_truth(first.setdefault(question(problem), problem), problem):
+            conflicts[question(problem)] = "conflicting_truth"
     _leave_out(data, conflicts)
     _leave_out_repeats(data)
     return data
@@ -168,15 +168,15 @@ def _proof(task: Task, problem: Problem) -> tuple[str, str]:
 
 def _leave_out(data: Prepared, reasons: Mapping[str, str]) -> None:
     """Leaves out, and counts, the problems whose question has a reason."""
-    _keep(data, [reasons.get(_question(problem), "") for problem in data.problems])
+    _keep(data, [reasons.get(question(problem), "") for problem in data.problems])
 
 
 def _leave_out_repeats(data: Prepared) -> None:
     seen: set[str] = set()
     reasons = []
     for problem in data.problems:
-        reasons.append("duplicate" if _question(problem) in seen else "")
-        seen.add(_question(problem))
+        reasons.append("duplicate" if question(problem) in seen else "")
+        seen.add(question(problem))
     _keep(data, reasons)
 
 
@@ -188,11 +188,6 @@ def _keep(data: Prepared, reasons: Sequence[str]) -> None:
             data.drop(reason, problem)
     data.problems = [data.problems[index] for index in kept]
     data.solutions = [data.solutions[index] for index in kept]
-
-
-def _question(problem: Problem) -> str:
-    """What is asked, without the differences that do not matter: case and blanks."""
-    return " ".join(" ".join(message.content for message in problem.messages).casefold().split())
 
 
 def _reasons(data: Prepared) -> str:

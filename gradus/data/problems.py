@@ -115,6 +115,19 @@ def held_out_problems(
     return problems
 
 
+def question(problem: Problem) -> str:
+    """What is asked, without the differences that do not matter: case and blanks."""
+    return " ".join(" ".join(message.content for message in problem.messages).casefold().split())
+
+
+def contamination(held_out: Iterable[Problem], train: Iterable[Problem]) -> dict[str, Any]:
+    """Held-out problems whose question training asks too: their number, and the first ids. Such an evaluation measures
+    memory."""
+    seen = {question(problem) for problem in train}
+    ids = {problem.id for problem in held_out if question(problem) in seen}
+    return {"num_overlap": len(ids), "problem_ids": sorted(ids)[:20]}
+
+
 def fingerprint(problems: Iterable[Problem]) -> str:
     """SHA-256 of all that a problem asks and is judged by."""
     digest = hashlib.sha256()

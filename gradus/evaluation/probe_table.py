@@ -5,19 +5,27 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from gradus.evaluation.probe import GROUP_SIZES, MIXED_VARIANCE, Probe
-from gradus.evaluation.verdict import MEANING
+from gradus.evaluation.probe import GROUP_SIZES, MIXED_VARIANCE, SCHEMA, Probe
 from gradus.evaluation.wording import NOTHING, number, percent
 
 _LABEL = 16
 _VALUE = 24
 
 
-def lines(probe: Probe) -> list[str]:
-    """The table, without trailing blanks."""
-    facts = probe.facts
-    found = [_head(facts), *_signal(facts), *_quality(facts), _sizes(facts), *_slices(facts), *_kept(facts)]
-    return [line.rstrip() for line in [*found, *_verdict(probe)]]
+def lines(probe: Probe | Mapping[str, Any]) -> list[str]:
+    """The table of a probe or of a `probe.json`, without trailing blanks.
+
+    Raises:
+        ValueError: a mapping that is no probe of this schema.
+    """
+    facts = probe.to_json() if isinstance(probe, Probe) else probe
+    if facts.get("schema") != SCHEMA:
+        raise ValueError(f"schema {facts.get('schema')!r} is not {SCHEMA!r}; probe again with this version")
+    try:
+        found = [_head(facts), *_signal(facts), *_quality(facts), _sizes(facts), *_slices(facts), *_kept(facts)]
+        return [line.rstrip() for line in [*found, *_verdict(facts)]]
+    except (KeyError, TypeError, AttributeError) as error:
+        raise ValueError(f"no whole probe ({type(error).__name__}: {error}); probe again") from error
 
 
 def _head(facts: Mapping[str, Any]) -> str:
@@ -124,13 +132,11 @@ def _kept(facts: Mapping[str, Any]) -> list[str]:
     return found
 
 
-def _verdict(probe: Probe) -> list[str]:
-    judgement = probe.judgement
-    head = f"VERDICT {judgement.verdict}: {MEANING[judgement.verdict]}"
-    found = [head, *(f"  because {reason}" for reason in judgement.reasons)]
-    found += [_advice("→", one.text, one.override) for one in judgement.advice]
-    found += [_advice("caution:", one.text, one.override) for one in judgement.cautions]
-    cost = probe.facts.get("cost")
+def _verdict(facts: Mapping[str, Any]) -> list[str]:
+    found = [f"VERDICT {facts['verdict']}: {facts['meaning']}", *(f"  because {reason}" for reason in facts["reasons"])]
+    found += [_advice("→", one["text"], one["override"]) for one in facts["advice"]]
+    found += [_advice("caution:", one["text"], one["override"]) for one in facts["cautions"]]
+    cost = facts.get("cost")
     return [*found, *([f"  {cost_line(cost)}"] if cost else [])]
 
 

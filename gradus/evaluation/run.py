@@ -15,9 +15,10 @@ from typing import TYPE_CHECKING, Any
 
 from gradus import durable
 from gradus.config import Config
-from gradus.data.problems import fingerprint, held_out_problems, load_tasks
+from gradus.data.problems import contamination, fingerprint, held_out_problems, load_problems, load_tasks
 from gradus.evaluation.compare import compare
 from gradus.evaluation.evaluate import rows, summarize
+from gradus.exits import Exit
 from gradus.jsonl import to_lines
 from gradus.recipe import Resolved
 from gradus.rollout.engine import Engine, Sampling
@@ -119,8 +120,16 @@ class Evaluator:
     """
 
     def __init__(
-        self, run: RunDirectory, config: Config, problems: Sequence[Problem], tasks: Mapping[str, Task]
+        self,
+        run: RunDirectory,
+        config: Config,
+        problems: Sequence[Problem],
+        tasks: Mapping[str, Task],
+        *,
+        train: Sequence[Problem] = (),
     ) -> None:
+        """``train`` are the training problems, in which the held-out ones are looked for."""
+        self._contamination = contamination(problems, train)
         self._run, self._config, self._problems, self._tasks = run, config, problems, tasks
         self._split: Split = config.evaluation.split
 
@@ -142,6 +151,7 @@ class Evaluator:
             template=str(policy.tokenizer.chat_template),
             poll=poll,
         )
+        summary["contamination"] = self._contamination
         self._run.write_evaluation(self._split, step, evaluated, summary)
         prefix = f"evaluation/{self._split}"
         row = {
@@ -229,24 +239,34 @@ def evaluate_model(
         }
     )
     tasks = load_tasks(config)
+    problems = held_out_problems(config, tasks)
     use_threads(config.torch_threads)
     policy = load_policy(config.model, seed=config.seed, is_trainable=False)
     evaluated, summary = evaluate_problems(
         make_engine(config, policy, tasks),
         policy.prompt_tokens,
         config,
-        held_out_problems(config, tasks),
+        problems,
         tasks,
         split=config.evaluation.split,
         model=located.model,
         policy_step=located.step,
         template=str(policy.tokenizer.chat_template),
     )
+    summary["contamination"] = _contamination(config, problems)
     if out is not None:
         _write(out, evaluated, summary)
     elif located.run is not None:
         RunDirectory.open(located.run).write_evaluation(config.evaluation.split, located.step, evaluated, summary)
     return summary
+
+
+def _contamination(config: Config, problems: Sequence[Problem]) -> dict[str, Any]:
+    """Held-out problems among the training ones; a number that cannot be given is null, with its reason."""
+    try:
+        return contamination(problems, load_problems(config).train)
+    except (ValueError, Exit) as error:  # evaluated where the training problems are not
+        return {"num_overlap": None, "problem_ids": [], "reason": f"no training problems to compare with: {error}"}
 
 
 def _write(folder: Path, evaluated: Sequence[Mapping[str, Any]], summary: Mapping[str, Any]) -> None:

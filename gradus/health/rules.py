@@ -23,7 +23,7 @@ RULES: tuple[Rule, ...] = (
         actions=("lower algorithm.entropy_coef", "lower optimizer.learning_rate"),
     ),
     Rule(
-        id="H-03", watches=("grad_norm",), check=checks.gradient, text="the gradient norm jumps",
+        id="H-03", watches=("grad_norm",), check=checks.gradient, text="the gradient norm is unusual",
         limits={"outlier": 5.0, "clipped": 0.5},
         causes=("outlier batches", "too high a learning rate"),
         actions=("read the completions of these steps (gradus rollouts)", "lower optimizer.learning_rate"),

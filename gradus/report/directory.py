@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from gradus import yaml12
+from gradus.evaluation.probe_table import lines
 from gradus.jsonl import read_json, read_jsonl
 from gradus.redaction import redact
 from gradus.report.health import replay
@@ -74,6 +75,8 @@ class RunFacts:
     """Health rules whose metrics the run does not have."""
     rules_off: list[str] = field(default_factory=list)
     """Health rules that the config switches off."""
+    probe: list[str] = field(default_factory=list)
+    """Lines of the probe that was made before training; none without `probe.json`."""
     sets: list[EvaluationSet] = field(default_factory=list)
     """The run's own evaluation split first."""
     rollouts: Found
@@ -97,6 +100,7 @@ class RunFacts:
             raise ValueError(f"{path} {what}; give the folder of a run, for example runs/first")
         facts = cls(path=path, metrics=Metrics.of([]), rollouts=Found([], 0))
         facts._read_records(replay_health)
+        facts._read_probe()
         facts._read_settings()
         facts._read_evaluations()
         facts._read_task_tables()
@@ -115,6 +119,18 @@ class RunFacts:
     def setting(self, leaf: str) -> str | None:
         """A config value as text."""
         return next((setting.value for setting in self.settings if setting.leaf == leaf), None)
+
+    @property
+    def contaminated(self) -> list[str]:
+        """Sets of held-out problems that training asked too, in words: their numbers measure memory."""
+        found = []
+        for one in self.sets:
+            facts = one.summaries[one.last_step].get("contamination")
+            count = facts.get("num_overlap") if isinstance(facts, Mapping) else None
+            if type(count) is int and count > 0:
+                total = one.summaries[one.last_step].get("n_problems")
+                found.append(f"{count} of {total} problems of the {one.name} set are training problems too")
+        return found
 
     @property
     def name(self) -> str:
@@ -146,6 +162,11 @@ class RunFacts:
         self._count_torn("rollouts/", self.rollouts.num_torn)
         if not self.rollouts.rows:
             self.missing.append("rollouts/: no completions were recorded")
+
+    def _read_probe(self) -> None:
+        path = self.path / "probe.json"
+        if path.is_file():
+            self.probe = self._try("probe.json", lambda: redact("\n".join(lines(read_json(path)))).splitlines()) or []
 
     def _read_settings(self) -> None:
         self.environment = self._json("environment.json", "versions and devices") or {}

@@ -39,9 +39,9 @@ def train(start: Start, problems: Problems | None = None) -> dict[str, Any]:
         check_space(session)
         algorithm = resolve_algorithm(config.algorithm)
         reference = _reference(session, algorithm)
-        evaluator = Evaluator(
-            session.run, config, held_out_problems(config, session.problems.tasks), session.problems.tasks
-        )
+        tasks = session.problems.tasks
+        held_out = held_out_problems(config, tasks)
+        evaluator = Evaluator(session.run, config, held_out, tasks, train=session.problems.train)
         evaluate_owed(session, evaluator)
         while session.state.step < config.num_steps:
             try:

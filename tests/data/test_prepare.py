@@ -10,10 +10,11 @@ from pathlib import Path
 import pytest
 
 from gradus.data.prepare import clean, prepare
+from gradus.data.problems import contamination
 from gradus.exits import Code, Exit
 from gradus.tasks.base import load_task
 from gradus.tasks.countdown import Countdown
-from gradus.types import Problem, Score, Split
+from gradus.types import Message, Problem, Score, Split
 
 
 class Rigged(Countdown):
@@ -240,3 +241,12 @@ def test_golds_that_mean_the_same_are_no_conflict(tmp_path: Path):
     options = {"source": str(tmp_path / "a.jsonl"), "cas": "off"}
     manifest = prepare("math", options, tmp_path / "out", splits=["train"])
     assert manifest["splits"]["train"]["dropped"] == {"conflicting_truth": 2, "duplicate": 1}
+
+
+def test_held_out_problems_that_training_asks_are_found_whatever_case_and_blanks():
+    task = load_task("countdown", max_numbers=3)
+    train, held_out = list(task.problems("train", 20)), list(task.problems("validation", 20))
+    assert contamination(held_out, train) == {"num_overlap": 0, "problem_ids": []}
+    shouted = [Message(role="user", content=f" {train[3].messages[0].content.upper()}  ")]
+    copied = dataclasses.replace(held_out[5], messages=tuple(shouted))
+    assert contamination([*held_out, copied], train) == {"num_overlap": 1, "problem_ids": [held_out[5].id]}

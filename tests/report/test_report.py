@@ -239,6 +239,16 @@ def test_partial_runs_write_all_files(tmp_path):
     assert "SIGTERM" in write_report(path).read_text()
 
 
+def test_held_out_problems_that_training_asks_too_are_a_banner(tmp_path):
+    path = make_run(tmp_path / "made", num_steps=5, eval_every=5, num_problems=40)
+    assert "Contaminated" not in rendered(path)
+    for summary in (path / "evaluations").glob("*/step_*.json"):
+        facts = json.loads(summary.read_text())
+        facts["contamination"] = {"num_overlap": 7, "problem_ids": ["<i>"]}
+        summary.write_text(json.dumps(facts))
+    assert "7 of" in (page := rendered(path)) and "are training problems too: their numbers measure memory" in page
+
+
 def test_what_is_no_run_is_refused(tmp_path):
     for path, words in ((tmp_path, "is not a run directory"), (tmp_path / "none", "does not exist")):
         with pytest.raises(ValueError, match=words):
