@@ -66,6 +66,8 @@ def run(
 
     def fingerprint_of_data(config: Config) -> str:
         loaded.append(load_answers(config) if kind == "sft" else load_problems(config))
+        if kind == "train":
+            _refuse_useless(loaded[0])
         sampler_for(config, loaded[0].train, kind=kind)  # what does not fit the problems is refused before a run exists
         return fingerprint(loaded[0].train)
 
@@ -235,6 +237,14 @@ def compare(
     if tables:
         durable.write_json(folder / "comparison_tables.json", tables)
     return comparison
+
+
+def _refuse_useless(problems: Problems) -> None:
+    """ValueError where a task says that its reward cannot teach."""
+    for name, task in problems.tasks.items():
+        reason = task.training_refusal([problem for problem in problems.train if problem.task == name])
+        if reason:
+            raise ValueError(f"tasks.{name}: {reason}")
 
 
 def _task_tables(base_rows: list[dict[str, Any]], trained_rows: list[dict[str, Any]]) -> list[dict[str, Any]]:

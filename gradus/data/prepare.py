@@ -161,7 +161,7 @@ def _proof(task: Task, problem: Problem) -> tuple[str, str]:
     score = task.score(problem, solution)
     if not score.is_usable:
         return f"scoring_{score.status}" if score.status != "scored" else score.why.partition(":")[0], ""
-    if not score.correct or score.reward < task.reward_range[1]:
+    if not score.correct or (task.oracle_is_paid_best and score.reward < task.reward_range[1]):
         return "solution_below_maximum", ""
     return "", solution
 

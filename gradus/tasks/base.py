@@ -80,6 +80,15 @@ class Task(abc.ABC):
         """(name, expected, actual) rows of the task's own self-test, which `gradus tasks check` shows."""
         return ()
 
+    @property
+    def oracle_is_paid_best(self) -> bool:
+        """Whether the oracle's answer gets the highest reward; not so for a reward kept only for comparison."""
+        return True
+
+    def training_refusal(self, problems: Sequence[Problem]) -> str | None:
+        """Why nobody should train on this reward with these problems; None where it may be."""
+        return None
+
     def comparison_tables(
         self, base: Sequence[Mapping[str, Any]], trained: Sequence[Mapping[str, Any]]
     ) -> Sequence[Mapping[str, Any]]:

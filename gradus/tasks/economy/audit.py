@@ -7,9 +7,14 @@ inert is refused: the curve would mostly show something that the policy cannot c
 from __future__ import annotations
 
 import math
+import random
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import Any
+
+from gradus.seeds import seed_of
+from gradus.tasks.economy.decision import canonical
+from gradus.tasks.economy.seed_reward import seed_parts
 
 MIN_GROUPS = 64
 MIN_COMPLETIONS = 8
@@ -111,3 +116,21 @@ def audit(groups: Sequence[Sequence[Mapping[str, float]]], weights: Mapping[str,
     whole = math.fsum(abs(weight) for weight in weights.values())
     inert = math.fsum(abs(term.weight) for term in terms if term.is_inert)
     return Audit(tuple(terms), num_flat / len(groups), len(groups), inert / whole if whole else 0.0)
+
+
+def of_seed_reward(facts: Sequence[Mapping[str, Any]]) -> Audit:
+    """Audits the original's reward on random valid answers to contexts with these facts; few contexts are repeated."""
+    rng = random.Random(seed_of("economy", "audit"))
+    names = ("annual", "guard", "micro", "reg")
+    groups, weights = [], dict.fromkeys(names, 0.0)
+    for number in range(max(MIN_GROUPS, min(len(facts), 4 * MIN_GROUPS))):
+        extra_info = facts[number % len(facts)]
+        rows = [seed_parts(canonical(rng.random(), rng.random()), extra_info) for _ in range(MIN_COMPLETIONS)]
+        groups.append([{name: row[f"w_{name}"] * row[name] for name in names} for row in rows])
+        for name in names:
+            weights[name] += rows[0][f"w_{name}"]
+    found = audit(groups, dict.fromkeys(names, 1.0))
+    mean = {name: weight / len(groups) for name, weight in weights.items()}
+    terms = tuple(replace(term, weight=mean[term.name]) for term in found.terms)
+    inert = math.fsum(term.weight for term in terms if term.is_inert)
+    return replace(found, terms=terms, inert_frac=inert / math.fsum(mean.values()))

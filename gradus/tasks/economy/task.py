@@ -8,9 +8,11 @@ from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal
 
 from pydantic import Field, model_validator
 
+from gradus.health.rule import Rule
 from gradus.tasks.base import Task, TaskConfig
 from gradus.tasks.economy.checks import reading_cases
 from gradus.tasks.economy.decision import canonical
+from gradus.tasks.economy.health import RULES
 from gradus.tasks.economy.reward import FAILED, SOURCE, read, score
 from gradus.tasks.economy.values import Values
 from gradus.types import SPLITS, Finish, Group, Problem, Score, Split
@@ -48,6 +50,9 @@ class EconomyTaskConfig(TaskConfig):
     """Taken from answers that are not multiples of 0.02."""
     format_ladder: bool = False
     """-0.9 instead of -1.0 for an answer that only the lenient reading understands."""
+
+    allow_inert: bool = False
+    """Train on a reward although much of its weight is in terms that no answer can change."""
 
     @model_validator(mode="after")
     def _fits_together(self) -> EconomyTaskConfig:
@@ -88,6 +93,11 @@ class EconomyTask(Task):
     def reward_range(self) -> tuple[float, float]:
         """-1 for what cannot be read; 1 for the best answer."""
         return FAILED, 1.0
+
+    @property
+    def oracle_is_paid_best(self) -> bool:
+        """The original's reward pays the best decision as any other."""
+        return self.config.reward == "counterfactual"
 
     # ------------------------------------------------------------------ problems
 
@@ -313,6 +323,18 @@ class EconomyTask(Task):
     def check_cases(self) -> Iterable[tuple[str, str, str]]:
         """Rulings of the strict reading."""
         return reading_cases()
+
+    def training_refusal(self, problems: Sequence[Problem]) -> str | None:
+        """By the audit of the reward's terms on random answers."""
+        if self.config.reward != "seed" or self.config.allow_inert:
+            return None
+        from gradus.tasks.economy.audit import of_seed_reward
+
+        return of_seed_reward([problem.truth["extra_info"] for problem in problems]).refusal
+
+    def health_rules(self) -> Sequence[Rule]:
+        """Collapse to one answer, and answers that cannot be read."""
+        return RULES
 
     def comparison_tables(self, base: Rows, trained: Rows) -> list[dict[str, Any]]:
         """Ladder, main table, differences, strata and collapse of both models."""

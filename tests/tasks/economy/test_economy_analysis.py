@@ -246,3 +246,39 @@ def test_an_unknown_fallback_is_named() -> None:
 
 def test_gini() -> None:
     assert gini(np.array([[1.0, 1, 1, 1], [0, 0, 0, 4.0], [0, 0, 0, 0]])) == pytest.approx([0.0, 0.75, 0.0])
+
+
+# ------------------------------------------------------------------ what a run may do
+
+
+def test_training_on_an_inert_reward_is_refused() -> None:
+    seed = load_task("economy", reward="seed")
+    problems = list(seed.problems("train", 2))
+    reason = seed.training_refusal(problems)
+    assert reason is not None and "75% of the reward's weight" in reason and "allow_inert=True" in reason
+    assert load_task("economy", reward="seed", allow_inert=True).training_refusal(problems) is None
+    assert load_task("economy").training_refusal(problems) is None
+
+
+def test_collapse_ends_a_run_by_its_health_rules() -> None:
+    from gradus.health.history import History
+    from gradus.health.rule import Setting
+
+    narrow, unreadable = load_task("economy").health_rules()
+    history, setting = History(), Setting(num_steps=100)
+    assert narrow.check(history, setting, narrow.limits) is None
+    history.add({"step": 1, "economy/work_std": 0.01, "economy/consumption_std": 0.015, "rollout/parse_frac": 0.5})
+    for rule in (narrow, unreadable):
+        (level,) = rule.check(history, setting, rule.limits) or [None]
+        assert level is not None and level.severity == "CRIT" and level.is_on and level.hold == 2
+    history.add({"step": 2, "economy/work_std": 0.2, "economy/consumption_std": 0.01, "rollout/parse_frac": 1.0})
+    for rule in (narrow, unreadable):
+        (level,) = rule.check(history, setting, rule.limits) or [None]
+        assert level is not None and not level.is_on and level.is_off
+
+
+def test_contexts_of_the_seed_reward_can_be_prepared(tmp_path) -> None:
+    from gradus.data.prepare import prepare
+
+    manifest = prepare("economy", {"reward": "seed"}, tmp_path, splits=("train",), limit=2)
+    assert manifest["splits"]["train"]["rows"] == 2
