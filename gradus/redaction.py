@@ -12,7 +12,7 @@ HIDDEN = "[hidden]"
 _NAMED = re.compile(
     r"(?i)(?<![a-z])((?:[a-z0-9]{1,40}[_-]){0,6}"  # a prefix such as WANDB_
     r"(?:api[_-]?key|apikey|access[_-]?key|private[_-]?key|token|secret|password|passwd|credentials?|authorization)"
-    r"[\"']?\s{0,4}[=:\s]\s{0,4}[\"']?)(?!\[hidden\])(?:bearer |basic )?([^\s\"',;&]{1,4096})"
+    r"[\"']?\s{0,4}[=:\s]\s{0,4}[\"']?)(?!\[hidden\]|(?:entropy|limits?)\b)(?:bearer |basic )?([^\s\"',;&]{1,4096})"
 )
 _SHAPES = re.compile(
     r"(?<![A-Za-z0-9])(?:hf_[A-Za-z0-9]{16,}|sk-[A-Za-z0-9_-]{16,}|gh[pousr]_[A-Za-z0-9]{16,}|AKIA[A-Z0-9]{16})"

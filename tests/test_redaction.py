@@ -42,6 +42,7 @@ def test_secrets_are_hidden(text: str, secret: str) -> None:
         f'"commit": "{HEX}"',
         f"Qwen/Qwen2.5-3B@{HEX}",
         "tokenizer.json is 10 of 20 bytes",
+        "group entropy 0.81 bits, token entropy 0.22 nats/token, cut at the token limit",
         "https://huggingface.co/Qwen/Qwen2.5-3B",
         "a" * 64,
         "hf_short sk-short",
@@ -61,6 +62,6 @@ def test_a_secret_is_found_by_its_shape() -> None:
 @pytest.mark.parametrize("piece", ["token", "api_", "a_", "://a:", "hf_", "token=", "a" * 39 + " ", "revision "])
 def test_any_text_takes_linear_time(piece: str) -> None:
     text = piece * (1_000_000 // len(piece))
-    begin = time.monotonic()
+    begin = time.thread_time()
     redact(text)
-    assert time.monotonic() - begin < 3
+    assert time.thread_time() - begin < 3

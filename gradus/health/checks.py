@@ -123,7 +123,7 @@ def no_signal(history: History, setting: Setting, limits: Limits) -> list[Level]
     """H-08: most groups have equal rewards."""
     series = history.series("frac_reward_zero_std")
     width = max(10, math.ceil(160 / max(1, setting.groups_per_step)))
-    if not history.has("frac_reward_zero_std") or len(series) < width:
+    if not history.has("frac_reward_zero_std"):
         return None
     value = series.mean(width)
     kinds = ", ".join(
@@ -131,10 +131,10 @@ def no_signal(history: History, setting: Setting, limits: Limits) -> list[Level]
         for name, key in (("all right", "rollout/all_right_frac"), ("all wrong", "rollout/all_wrong_frac"))
         if history.knows(key)
     )
-    detail = f"{value:.0%} over {width} steps" + (f": {kinds}" if kinds else "")
+    detail = f"{value:.0%} over {min(width, len(series))} steps" + (f": {kinds}" if kinds else "")
     return [
-        Level(severity="WARN", is_on=value > limits["warn"], is_off=value < limits["clear"], value=value,
-              threshold=limits["warn"], hold=5, detail=detail, is_early=True),
+        Level(severity="WARN", is_on=len(series) >= width and value > limits["warn"], is_off=value < limits["clear"],
+              value=value, threshold=limits["warn"], hold=5, detail=detail, is_early=True),
         Level(severity="CRIT", is_on=series.last >= 1.0, is_off=value < limits["clear"], value=series.last,
               threshold=1.0, hold=10, detail=detail, is_early=True),
     ]  # fmt: skip

@@ -62,7 +62,7 @@ RULES: tuple[Rule, ...] = (
     Rule(
         id="H-09", watches=("completions/clipped_ratio",), check=checks.truncation, text="answers are cut off",
         limits={"warn": 0.2, "clear": 0.15, "crit": 0.8, "crit_clear": 0.7},
-        causes=("too low a token limit", "the policy does not end its answers"),
+        causes=("too low a limit of the length", "the policy does not end its answers"),
         actions=("raise sampling.max_tokens", "reward short or finished answers"),
     ),
     Rule(

@@ -12,6 +12,7 @@ import pytest
 from gradus.health.monitor import Monitor
 from gradus.health.rule import Setting
 from gradus.health.rules import RULES
+from gradus.redaction import redact
 from tests.health.curves import Curve, alerts, rows
 
 
@@ -199,3 +200,15 @@ def test_the_documents_describe_every_rule_and_its_limits():
         section = page.partition(f"\n## {rule.id}\n")[2].partition("\n## ")[0]
         assert section and all(f"`{name}` {limit:.3g}" in section for name, limit in rule.limits.items())
         assert all(f"`{metric}`" in section for metric in rule.watches)
+
+
+def test_what_a_rule_says_is_not_taken_for_a_secret():
+    for rule, _, curves in SICK:
+        for alert in alerts(200, curves):
+            assert redact(alert.line()) == alert.line(), rule
+
+
+def test_groups_that_are_all_flat_are_critical_from_the_tenth_step_on():
+    setting = Setting(num_steps=100, groups_per_step=4)
+    found = Monitor(setting).replay(rows(30, {"frac_reward_zero_std": lambda t: 1.0}))
+    assert [(alert.rule, alert.severity, alert.step) for alert in found] == [("H-08", "CRIT", 10)]
