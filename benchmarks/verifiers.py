@@ -42,6 +42,9 @@ Judge = Callable[[str, str], bool]
 PROSE = "We write down what is given, name the unknown, and simplify step by step until only one value is left. " * 3
 
 
+TIMEOUT_SECONDS = 20
+"""Of math-verify's own timers."""
+
 # ---------------------------------------------------------------- the verifiers
 
 
@@ -50,13 +53,17 @@ def ours(client: cas.MathVerify | None) -> Judge:
 
 
 def math_verify() -> Judge:
-    """math-verify as its README calls it, with its own timers."""
+    """math-verify as its README calls it, with its own timers, generous ones: they are of wall clock."""
     from math_verify import parse, verify
 
     def judge(gold: str, completion: str) -> bool:
         try:
             return bool(
-                verify(parse(f"${gold}$", parsing_timeout=2), parse(completion, parsing_timeout=2), timeout_seconds=2)
+                verify(
+                    parse(f"${gold}$", parsing_timeout=TIMEOUT_SECONDS),
+                    parse(completion, parsing_timeout=TIMEOUT_SECONDS),
+                    timeout_seconds=TIMEOUT_SECONDS,
+                )
             )
         except Exception:  # whatever it raises is a refusal
             return False
