@@ -332,15 +332,36 @@ def main() -> None:
     parser.add_argument("--seconds", type=float, default=2.0, help="processor time per workload and verifier")
     parser.add_argument("--out", type=Path, help="Markdown file to write")
     parser.add_argument("--json", type=Path, help="file to write the same rows to, with machine and date")
+    parser.add_argument("--note", default="", help="what else is to be known about the machine")
     arguments = parser.parse_args()
     logging.disable(logging.WARNING)
     agreements, rates = agreement_table(), throughput_table(arguments.seconds)
-    text = "\n".join([HEAD, machine(), "", "## Agreement", "", *agreements, "", "## Speed", "", *rates, ""])
+    text = "\n".join(
+        [
+            HEAD,
+            f"{machine()} {arguments.note}".strip(),
+            "",
+            "## Agreement",
+            "",
+            *agreements,
+            "",
+            "## Speed",
+            "",
+            *rates,
+            "",
+        ]
+    )
     print(text)
     if arguments.out:
         arguments.out.write_text(text, encoding="utf-8")
     if arguments.json:
-        facts = {"date": str(date.today()), "machine": machine(), "agreement": cells(agreements), "speed": cells(rates)}
+        facts = {
+            "date": str(date.today()),
+            "machine": machine(),
+            "note": arguments.note,
+            "agreement": cells(agreements),
+            "speed": cells(rates),
+        }
         arguments.json.write_text(json.dumps(facts, indent=2) + "\n", encoding="utf-8")
 
 
