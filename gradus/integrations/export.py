@@ -7,10 +7,9 @@ not at all. Nothing leaves the machine but by `push`.
 
 from __future__ import annotations
 
-import json
 import shutil
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any
 
 from gradus import durable
 from gradus.integrations.model_card import model_card
@@ -19,8 +18,8 @@ from gradus.rundir import RunDirectory
 
 if TYPE_CHECKING:
     from gradus.evaluation.run import Located
+    from gradus.policy.rewrite import Dtype
 
-Dtype = Literal["float32", "bfloat16", "float16"]
 RECORDS = ("resolved.yaml", "environment.json", "report.json")
 """Files of a run that go with its weights."""
 
@@ -40,6 +39,8 @@ def export(located: Located, out: Path, *, merge: bool = False, dtype: Dtype | N
     Raises:
         ValueError: not a checkpoint of a run, ``out`` is in use, an adapter without base, or nothing to merge.
     """
+    from gradus.policy.rewrite import write_weights
+
     if located.run is None or located.step == 0:
         raise ValueError(f"{located.model} is no checkpoint of a run; name one: RUN@best, RUN@last or RUN@<step>")
     if out.exists() and (not out.is_dir() or any(out.iterdir())):
@@ -56,7 +57,7 @@ def export(located: Located, out: Path, *, merge: bool = False, dtype: Dtype | N
     temporary = out.parent / durable.unique_name(durable.TEMPORARY, out.name)
     try:
         temporary.mkdir()
-        _write_weights(source, temporary, merge=merge, dtype=dtype)
+        write_weights(source, temporary, merge=merge, dtype=dtype)
         records = temporary / "gradus"
         records.mkdir()
         for name in RECORDS:
@@ -96,45 +97,3 @@ def push(folder: Path, repository: str, *, is_private: bool = True) -> str:
     address = hub.create_repo(repository, private=is_private, exist_ok=True)
     hub.upload_folder(repo_id=repository, folder_path=str(folder), commit_message="gradus export")
     return str(address)
-
-
-def _write_weights(source: Path, target: Path, *, merge: bool, dtype: Dtype | None) -> None:
-    """Weights, configuration, tokenizer; the same bytes where nothing about them changes."""
-    if not merge and dtype is None:
-        for path in sorted(source.iterdir()):
-            if path.is_file() and path.name != "README.md":  # peft leaves an empty card
-                shutil.copyfile(path, target / path.name)
-        return
-    import torch
-    from transformers import AutoTokenizer
-
-    kind = None if dtype is None else getattr(torch, dtype)
-    model = _merged(source, kind) if merge else _loaded(source, kind)
-    model.save_pretrained(target)
-    AutoTokenizer.from_pretrained(source, trust_remote_code=False).save_pretrained(target)
-
-
-def _loaded(source: Path, dtype: Any) -> Any:
-    if (source / "adapter_config.json").is_file():
-        raise ValueError("--dtype changes whole weights; add --merge, or export the adapter as it was trained")
-    from transformers import AutoModelForCausalLM
-
-    return AutoModelForCausalLM.from_pretrained(source, dtype=dtype, use_safetensors=True, trust_remote_code=False)
-
-
-def _merged(source: Path, dtype: Any) -> Any:
-    """The adapter added to its base in float32, then rounded once."""
-    import torch
-    from peft import PeftModel
-    from transformers import AutoModelForCausalLM
-
-    from gradus.policy.load import resolve_address
-
-    adapter = json.loads((source / "adapter_config.json").read_text())
-    revision = adapter.get("revision")
-    base, _ = resolve_address(str(adapter["base_model_name_or_path"]), revision)
-    options = {"revision": revision, "use_safetensors": True, "trust_remote_code": False}
-    model = AutoModelForCausalLM.from_pretrained(base, dtype=torch.float32, **options)
-    own = model.config.dtype if dtype is None else dtype
-    merged = PeftModel.from_pretrained(model, str(source)).merge_and_unload()
-    return merged.to(own)
