@@ -114,6 +114,14 @@ def _delivered(sampler: CurriculumSampler[T], domain: str, phase: Phase) -> tupl
     return tuple(given.values())
 
 
+def held_out_buckets(sampler: CurriculumSampler[T], problems: Sequence[Problem]) -> dict[str, str]:
+    """Problem id to the bucket that the training problems' edges put it in; nothing without a schedule."""
+    if not sampler.is_scheduled:
+        return {}
+    found = ((problem.id, sampler.strata.bucket_of(problem)) for problem in problems)
+    return {name: bucket for name, bucket in found if bucket is not None}
+
+
 def words(sampler: CurriculumSampler[T], step: int) -> str | None:
     """A line about the mix of the 0-based ``step`` that was drawn last: where it changed, and every ten steps."""
     mix, before = sampler.requested(), sampler.requested(before=True)

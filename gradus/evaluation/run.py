@@ -54,8 +54,10 @@ def evaluate_problems(
     policy_step: int,
     template: str,
     poll: Callable[[], None] = lambda: None,
+    buckets: Mapping[str, str] | None = None,
 ) -> tuple[list[dict[str, Any]], dict[str, Any]]:
-    """Rows and summary. Temperature 0 takes one completion per problem. An exception of ``poll`` drops it all."""
+    """Rows and summary. Temperature 0 takes one completion per problem. An exception of ``poll`` drops it all.
+    ``buckets``: problem id to difficulty bucket."""
     evaluation = config.evaluation
     temperature = config.sampling.temperature if evaluation.temperature is None else evaluation.temperature
     num_samples = 1 if temperature == 0 else evaluation.samples_per_problem
@@ -85,7 +87,7 @@ def evaluate_problems(
         "seconds": time.monotonic() - started,
     }
     only_task = next(iter(tasks.values())) if len(tasks) == 1 else None
-    evaluated = rows(groups)
+    evaluated = rows(groups, buckets=buckets)
     return evaluated, summarize(
         evaluated, settings=settings, reward_range=only_task.reward_range if only_task else None
     )
@@ -127,10 +129,12 @@ class Evaluator:
         tasks: Mapping[str, Task],
         *,
         train: Sequence[Problem] = (),
+        buckets: Mapping[str, str] | None = None,
     ) -> None:
         """``train`` are the training problems, in which the held-out ones are looked for."""
         self._contamination = contamination(problems, train)
         self._run, self._config, self._problems, self._tasks = run, config, problems, tasks
+        self._buckets = buckets
         self._split: Split = config.evaluation.split
 
     def has(self, step: int) -> bool:
@@ -150,6 +154,7 @@ class Evaluator:
             policy_step=step,
             template=str(policy.tokenizer.chat_template),
             poll=poll,
+            buckets=self._buckets,
         )
         summary["contamination"] = self._contamination
         self._run.write_evaluation(self._split, step, evaluated, summary)

@@ -75,6 +75,22 @@ CURVES = (
 )  # fmt: skip
 
 
+_BY_NAME = (
+    ("curriculum_asked", "Curriculum: mix asked for", "share", "curriculum/requested/", "",
+     "Weights of easy, medium and hard problems."),
+    ("curriculum_given", "Curriculum: mix delivered", "share", "curriculum/delivered/", "_window",
+     "Over the last 50 steps. Far from what was asked for: a bucket is empty."),
+    ("domains", "Problems of each domain per step", "problems", "batch/domain_count/", "",
+     "All equal where domains are balanced."),
+    ("reward_by_domain", "Reward by domain", "", "reward/by_domain/", "", ""),
+    ("reward_by_difficulty", "Reward by difficulty", "", "reward/by_difficulty/", "", ""),
+    ("success_by_domain", "Training success by domain", "share", "success/by_domain/", "", ""),
+    ("success_by_difficulty", "Training success by difficulty", "share", "success/by_difficulty/", "", ""),
+)  # fmt: skip
+"""(id, title, unit, beginning and end of the metrics' names, reading) of charts with a line for each name between."""
+MAX_NAMES = 8
+
+
 def curves(
     metrics: Metrics, evaluations: Evaluations, alerts: Sequence[Mapping[str, Any]]
 ) -> tuple[list[Figure], list[str]]:
@@ -85,7 +101,7 @@ def curves(
     """
     events = [(row["step"], f"{row.get('rule', 'alert')}: {row.get('text', '')}") for row in alerts]
     made, absent = [], []
-    for curve in (_REWARD, _PASS_AT_1, _parts(metrics), *CURVES):
+    for curve in (_REWARD, _PASS_AT_1, _parts(metrics), *_curriculum(metrics), *CURVES):
         held_out = evaluations if curve is _PASS_AT_1 else {}
         if any(metrics.has(name) for name in curve.metrics) or any(held_out.values()):
             made.append(_figure(curve, metrics, held_out, events))
@@ -104,6 +120,19 @@ def _parts(metrics: Metrics) -> Curve:
         names=tuple(name.removeprefix("rewards/").removesuffix("/mean") for name in found),
         reading="Format up and correctness down is a reward that is being gamed.",
     )
+
+
+def _curriculum(metrics: Metrics) -> list[Curve]:
+    """What a curriculum asked for and delivered, and results by domain and bucket; nothing for runs without one."""
+    found = []
+    for id, title, unit, prefix, suffix, reading in _BY_NAME:
+        names = [name for name in metrics.columns if name.startswith(prefix) and name.endswith(suffix)]
+        labels = [name.removeprefix(prefix).removesuffix(suffix) for name in names]
+        kept = [(name, label) for name, label in zip(names, labels, strict=True) if label and "/" not in label]
+        if len(kept) > 1:
+            metric_names, words = zip(*kept[:MAX_NAMES], strict=True)
+            found.append(Curve(id=id, title=title, unit=unit, metrics=metric_names, names=words, reading=reading))
+    return found
 
 
 def _figure(curve: Curve, metrics: Metrics, held_out: Evaluations, events: Sequence[tuple[int, str]]) -> Figure:

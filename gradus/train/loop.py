@@ -15,7 +15,7 @@ from torch import nn
 
 from gradus import console
 from gradus.algo.presets import Algorithm, resolve_algorithm
-from gradus.data.order import words
+from gradus.data.order import held_out_buckets, words
 from gradus.data.problems import Problems, held_out_problems, load_problems
 from gradus.evaluation.run import Evaluator, make_engine
 from gradus.exits import Code, Exit
@@ -41,7 +41,8 @@ def train(start: Start, problems: Problems | None = None) -> dict[str, Any]:
         reference = _reference(session, algorithm)
         tasks = session.problems.tasks
         held_out = held_out_problems(config, tasks)
-        evaluator = Evaluator(session.run, config, held_out, tasks, train=session.problems.train)
+        buckets = held_out_buckets(session.state.curriculum, held_out)
+        evaluator = Evaluator(session.run, config, held_out, tasks, train=session.problems.train, buckets=buckets)
         evaluate_owed(session, evaluator)
         while session.state.step < config.num_steps:
             try:

@@ -153,6 +153,17 @@ def test_redrawn_groups_keep_the_balance(policy, tmp_path):
         assert Counter(name.split("/")[2] for name in ids) == dict.fromkeys(DOMAINS, 2)
 
 
+def test_held_out_problems_have_the_buckets_of_training_and_the_report_shows_the_curriculum(whole):
+    from gradus.report import write_report
+
+    rows = (whole / "run/evaluations/validation/step_000000.jsonl").read_text().splitlines()
+    assert {json.loads(row)["bucket"] for row in rows} <= set(BUCKETS)
+    html = write_report(whole / "run").read_text()
+    for title in ("Curriculum: mix asked for", "Curriculum: mix delivered", "Problems of each domain per step",
+                  "Reward by domain", "Training success by difficulty"):  # fmt: skip
+        assert title in html
+
+
 def test_a_plain_run_draws_shuffled_epochs(policy, tmp_path):
     config = runs.config_of(policy, num_steps=5, engine={"name": "scripted"})
     runs.run(config, tmp_path)
