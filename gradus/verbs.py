@@ -93,7 +93,7 @@ def _attach_probe(start: Start) -> None:
     path = newest(start.resolved.config, start.run.path.parent)
     if path is not None:
         data = path.read_bytes()
-        start.run.tolerate("probe", lambda: durable.write_bytes(start.run.path / "probe.json", data, what="probe"))
+        start.run.tolerate("probe", lambda: durable.write_bytes(start.run.path / "probe.json", data))
 
 
 def need_torch(what: str) -> None:

@@ -68,7 +68,7 @@ def export(located: Located, out: Path, *, merge: bool = False, dtype: Dtype | N
         (temporary / "README.md").write_text(card, encoding="utf-8")
         if out.exists():
             out.rmdir()
-        durable.rename(temporary, out, what="export")
+        durable.rename(temporary, out)
     except BaseException:
         durable.discard(temporary)
         raise

@@ -42,7 +42,8 @@ def _merged(source: Path, dtype: torch.dtype | None) -> Any:
     adapter = json.loads((source / "adapter_config.json").read_text())
     revision = adapter.get("revision")
     base, _ = resolve_address(str(adapter["base_model_name_or_path"]), revision)
-    options = {"revision": revision, "use_safetensors": True, "trust_remote_code": False}
-    model = AutoModelForCausalLM.from_pretrained(base, dtype="auto", **options)
+    model = AutoModelForCausalLM.from_pretrained(
+        base, revision=revision, dtype="auto", use_safetensors=True, trust_remote_code=False
+    )
     own = model.dtype if dtype is None else dtype
     return PeftModel.from_pretrained(model.float(), str(source)).merge_and_unload().to(own)

@@ -21,6 +21,10 @@ ELSEWHERE = {
     "policy/nano/build.py": "writes the embedded policies into the package",
     "tasks/pool.py": "removes the temporary home of a scoring process",
     "tasks/planning/folder.py": "writes data folders, never into a run",
+    "tasks/planning/write.py": "writes data folders, never into a run",
+    "tasks/planning/val.py": "writes the files that VAL reads into a temporary folder",
+    "integrations/export.py": "writes a folder of its own, which gets its name by a durable rename",
+    "policy/rewrite.py": "writes into that folder",
 }
 """Modules that this rule is not for, and why."""
 FORBIDDEN_METHODS = {"write_text", "write_bytes", "unlink", "rename", "rmdir", "touch", "symlink_to", "hardlink_to"}
