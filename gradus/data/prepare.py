@@ -221,14 +221,14 @@ def rows(data: Prepared, split: Split, layout: Layout) -> list[dict[str, Any]]:
             {**asdict(problem), "messages": _messages(problem), "solution": solution} for problem, solution in pairs
         ]
     has_domains = len({problem.domain for problem in data.problems}) > 1
-    return [_verl_row(problem, split, index, has_domains) for index, problem in enumerate(data.problems)]
+    return [verl_row(problem, split, index, has_domains) for index, problem in enumerate(data.problems)]
 
 
 def _messages(problem: Problem) -> list[dict[str, str]]:
     return [{"role": message.role, "content": message.content} for message in problem.messages]
 
 
-def _verl_row(problem: Problem, split: Split, index: int, has_domains: bool) -> dict[str, Any]:
+def verl_row(problem: Problem, split: Split, index: int, has_domains: bool) -> dict[str, Any]:
     """verl's columns. The source's name is never one that verl knows: for those it uses a reward of its own."""
     return {
         "data_source": f"gradus/{problem.task}" + (f"/{problem.domain}" if has_domains else ""),

@@ -11,11 +11,11 @@ from gradus import load_task
 from gradus.integrations.trl import COLUMNS, dataset, reward, row_of, text_of
 from gradus.tasks.base import Task, TaskConfig
 from gradus.types import Problem, Score
+from tests.integrations.script_tasks import HOSTILE, TASKS
 from tests.models import save_model
 
 pytest.importorskip("datasets", reason="datasets is not installed")
 ROOT = Path(__file__).parents[2]
-HOSTILE = ["", "\x00", "<answer>" * 2000, "<think>", "</answer><answer>", "(" * 5000, "9" * 5000, "\ud800", "{}", "🙂"]
 
 
 def called(scorer: Task, problems: list[Problem], completions: list, **more):
@@ -23,14 +23,6 @@ def called(scorer: Task, problems: list[Problem], completions: list, **more):
     rows = [row_of(problem) for problem in problems]
     columns = {name: [row[name] for row in rows] for name in COLUMNS}
     return reward(scorer)(prompts=[row["prompt"] for row in rows], completions=completions, **(columns | more))
-
-
-TASKS = {
-    "countdown": {"max_numbers": 3},
-    "gsm8k": {"source": "synthetic"},
-    "math": {"source": "generate"},
-    "planning": {"domains": ["ferry"], "preset": "nano", "num_train": 1},
-}
 
 
 @pytest.mark.parametrize("name", sorted(TASKS))

@@ -1,0 +1,105 @@
+"""gradus tasks in your own verl run: `write_parquet` for the data, `compute_score` for the reward. No torch, no verl.
+
+verl calls a reward function once for each completion, by keyword, in a thread of a reward worker. One that raises
+costs its whole group without a count (0.9) or ends the run (before); None and NaN are passed on unchecked. So
+`compute_score` never raises, and gives finite floats under the same keys in every row.
+"""
+
+from __future__ import annotations
+
+import functools
+import json
+import math
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from gradus import durable
+from gradus.data import parquet
+from gradus.data.prepare import verl_row
+from gradus.exits import Code, Exit
+from gradus.tasks.base import Task, load_task
+from gradus.types import Problem, Score, Split
+
+KEYS = ("score", "acc", "scoring_error", "refused")
+"""What each row has: the reward, whether the answer is correct, whether scoring failed, whether a limit was broken."""
+
+
+def compute_score(
+    data_source: str,
+    solution_str: str,
+    ground_truth: str,
+    extra_info: Mapping[str, Any] | None = None,
+    tasks: str | Mapping[str, Mapping[str, Any]] | None = None,
+    **_: Any,
+) -> dict[str, float]:
+    """The score of one completion, for verl's ``custom_reward_function``.
+
+    ``acc`` is whether the answer is correct, 0 or 1, and never the reward. Where scoring failed the score is the lowest
+    reward of the task, and ``scoring_error`` is 1.
+
+    Args:
+        data_source: ``gradus/<task>`` or ``gradus/<task>/<domain>``.
+        ground_truth: as `write_parquet` writes it.
+        tasks: options by task (``reward_kwargs.tasks``, also as JSON text): those that the data were made with.
+
+    Example:
+        compute_score("gradus/countdown", "<answer>8 + 5 - 2</answer>", '{"id": "x", "numbers": [2, 5, 8], "target": 11}')
+    """
+    lowest = 0.0
+    try:
+        task = _task_of(data_source, tasks)
+        lowest = float(task.reward_range[0])
+        score = task.score(_problem_of(task, ground_truth, extra_info or {}), solution_str)
+    except Exception:  # nothing that a row or a scorer does may cost its group
+        return _row(lowest, is_failed=True)
+    if not score.is_usable or not math.isfinite(score.reward):
+        return _row(lowest, is_failed=True)
+    return _row(float(score.reward), score)
+
+
+def write_parquet(task: Task, path: Path, split: Split = "train", limit: int | None = None) -> int:
+    """Writes the task's problems as a parquet file in verl's columns; returns their number.
+
+    ``gradus prepare TASK --format parquet --layout verl`` also checks each problem and keeps test problems out of
+    training. Exit(NOTHING_USABLE) if there are none: verl would train on nothing.
+
+    Example:
+        write_parquet(load_task("countdown", max_numbers=4), Path("data/train.parquet"), limit=10_000)
+    """
+    problems = list(task.problems(split, limit))
+    if not problems:
+        raise Exit(Code.NOTHING_USABLE, f"{task.name} has no {split} problems", hint="check its source")
+    has_domains = len({problem.domain for problem in problems}) > 1
+    rows = [verl_row(problem, split, index, has_domains) for index, problem in enumerate(problems)]
+    durable.make_directory(path.parent)
+    durable.write_bytes(path, parquet.encode(rows))
+    return len(problems)
+
+
+def _task_of(data_source: str, tasks: str | Mapping[str, Mapping[str, Any]] | None) -> Task:
+    name = data_source.removeprefix("gradus/").partition("/")[0]
+    options = json.loads(tasks) if isinstance(tasks, str) else tasks or {}
+    return _made(name, json.dumps(dict(options.get(name, {})), sort_keys=True))
+
+
+@functools.cache
+def _made(name: str, options: str) -> Task:
+    """Made once per reward worker."""
+    return load_task(name, **json.loads(options))
+
+
+def _problem_of(task: Task, ground_truth: str, extra_info: Mapping[str, Any]) -> Problem:
+    truth = dict(json.loads(ground_truth))
+    meta = extra_info.get("meta") or "{}"
+    return Problem(
+        id=str(truth.pop("id", extra_info.get("problem_id", ""))), task=task.name, messages=(), truth=truth,
+        domain=str(extra_info.get("domain", task.name)), difficulty=float(extra_info.get("difficulty") or 0.0),
+        meta=json.loads(meta) if isinstance(meta, str) else dict(meta),
+    )  # fmt: skip
+
+
+def _row(reward: float, score: Score | None = None, *, is_failed: bool = False) -> dict[str, float]:
+    is_refused = score is not None and score.status == "refused"
+    values = (reward, float(score is not None and score.correct), float(is_failed), float(is_refused))
+    return dict(zip(KEYS, values, strict=True))
