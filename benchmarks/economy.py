@@ -61,7 +61,7 @@ def measure() -> dict[str, float]:
     ]
     found["live_reward_of_8_answers_ms_mean"] = float(np.mean(live)) * 1e3
     found["live_reward_of_8_answers_ms_max"] = max(live) * 1e3
-    tables = [best_of(2, lambda c=c: counterfactual.value_table(c.snapshot, c.household, "train")) for c in chosen]
+    tables = [best_of(2, lambda c=c: counterfactual.simulated_table(c.snapshot, c.household, "train")) for c in chosen]
     found["value_table_ms_mean"] = float(np.mean(tables)) * 1e3
     task = load_task("economy")
     problem = next(task.problems("train", 1))

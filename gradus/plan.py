@@ -117,7 +117,7 @@ def _task(name: str, options: Mapping[str, Any]) -> dict[str, Any]:
     task = load_task(name, **options)
     facts = {"scorer": f"{type(task).__module__}.{type(task).__qualname__}", "needs": list(task.needs)}
     try:
-        problem = _without_network(lambda: next(iter(task.problems("train", 1))))
+        problem = _without_network(task.example)
         answers = {"oracle": task.oracle(problem), "empty": "", "no_answer": "I do not know."}
     except (ValueError, Exit, OSError) as error:
         return facts | {"canned_answers": f"not tried: {error}"}

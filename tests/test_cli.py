@@ -302,13 +302,7 @@ def test_nothing_shows_a_secret(run: Path, capfd: pytest.CaptureFixture[str], ar
 # ---- dry runs --------------------------------------------------------------------------------------------------------
 
 
-SLOW_PLANS = {"economy_qwen25_7b_lora"}
-"""A plan reads a few problems of each task; these simulate whole economies for them."""
-
-
-@pytest.mark.parametrize(
-    "name", [pytest.param(name, marks=[pytest.mark.slow] * (name in SLOW_PLANS)) for name in sorted(shipped())]
-)
+@pytest.mark.parametrize("name", sorted(shipped()))
 @pytest.mark.parametrize("verb", ["train", "sft", "evaluate"])
 def test_a_dry_run_needs_no_network_and_writes_nothing(
     verb: str, name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
@@ -325,7 +319,7 @@ def test_a_dry_run_needs_no_network_and_writes_nothing(
     facts = only_json(out)
     assert code == 0 and facts["command"] == verb and facts["work"] and facts["imports"]
     (rewards,) = facts["tasks"].values()
-    assert "canned_answers" in rewards or rewards["rewards"]["oracle"] == 1.0 > rewards["rewards"]["empty"]
+    assert "canned_answers" in rewards or rewards["rewards"]["oracle"] > rewards["rewards"]["empty"]
     assert not list(tmp_path.iterdir()) and "GRADUS_OFFLINE" not in os.environ
 
 

@@ -68,6 +68,10 @@ class Task(abc.ABC):
     def oracle(self, problem: Problem) -> str:
         """Returns a completion that must be correct; ValueError where the problem has no solution."""
 
+    def example(self) -> Problem:
+        """A problem like those of the training split, for a dry run: the first one, unless that costs much to make."""
+        return next(iter(self.problems("train", 1)))
+
     def is_same_truth(self, first: Problem, second: Problem) -> bool:
         """Whether two problems that ask the same have the same answer; of a pair that has not, none is used."""
         return dict(first.truth) == dict(second.truth)

@@ -6,6 +6,7 @@ integrated exactly: values are simulated for "worked" and "did not", and mixed b
 
 from __future__ import annotations
 
+from collections import OrderedDict
 from collections.abc import Sequence
 
 import numpy as np
@@ -93,8 +94,23 @@ def _terminal(economy: Economy, household: int, credit: Floats) -> Floats:
     return weight * (np.log1p((net + extra) / QUANTITY_UNIT) - np.log1p(net / QUANTITY_UNIT))
 
 
+_KNOWN: OrderedDict[tuple[str, int, str], Values] = OrderedDict()
+_MAX_KNOWN = 4096
+
+
 def value_table(snapshot: Snapshot, household: int, split: str) -> Values:
-    """Values on the whole grid of consumption shares, in the precision that is stored (float32)."""
+    """Values on the whole grid of consumption shares, in the precision that is stored (float32). The last few thousand
+    are kept: the memory of good decisions and the training problems are about the same contexts."""
+    key = (snapshot.id, household, split)
+    if key not in _KNOWN:
+        _KNOWN[key] = simulated_table(snapshot, household, split)
+        if len(_KNOWN) > _MAX_KNOWN:
+            _KNOWN.popitem(last=False)
+    return _KNOWN[key]
+
+
+def simulated_table(snapshot: Snapshot, household: int, split: str) -> Values:
+    """`value_table`, simulated now."""
     shares = [point / (GRID_POINTS - 1) for point in range(GRID_POINTS)]
     table = branch_values(snapshot, household, shares, shock_sets(split, snapshot, household))
     return Values.of([float(value) for value in table.astype(np.float32).ravel()])

@@ -11,8 +11,10 @@ from typing import Any, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
+from gradus.tasks.economy.parameters import EPSILON
 from gradus.tasks.economy.shocks import Shocks
-from gradus.tasks.economy.simulator import EPSILON, Economy, State, StepResult
+from gradus.tasks.economy.simulator import Economy
+from gradus.tasks.economy.states import State, StepResult
 
 Floats = NDArray[np.float64]
 GRID = 0.02

@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from gradus.tasks.economy.simulator import BRACKETS, TAX_RATES
+from gradus.tasks.economy.parameters import BRACKETS, TAX_RATES
 from gradus.tasks.economy.snapshot import Snapshot
 from gradus.tasks.economy.titles import person, title
 from gradus.types import Message

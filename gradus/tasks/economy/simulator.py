@@ -8,16 +8,26 @@ Shapes: ``B`` economies, ``N`` households. Money in $, goods in units (an hour o
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass, fields
-from functools import lru_cache
-from typing import Any, Literal
+from dataclasses import asdict
+from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from gradus.tasks.economy.errors import SnapshotError
+from gradus.tasks.economy.parameters import (
+    EPSILON,
+    MONTHS_PER_YEAR,
+    EconomyConfig,
+    check_level,
+    expected_wages,
+    given,
+    tax_due,
+)
+from gradus.tasks.economy.serving import served
 from gradus.tasks.economy.shocks import Shocks, ShockSeries
 from gradus.tasks.economy.snapshot import RECENT_MONTHS, Snapshot
+from gradus.tasks.economy.states import State, StepResult, Trajectory
 from gradus.tasks.economy.titles import title_codes
 
 __all__ = [
@@ -35,177 +45,6 @@ __all__ = [
 ]  # fmt: skip
 
 Floats = NDArray[np.float64]
-EPSILON = 1e-8
-"""Added to denominators, as in the public code."""
-MONTHS_PER_YEAR = 12
-BRACKETS = np.array([0.0, 9700.0, 39475.0, 84200.0, 160725.0, 204100.0, 510300.0]) / 12
-"""Where each tax bracket starts ($ of monthly income)."""
-TAX_RATES = np.array([0.10, 0.12, 0.22, 0.24, 0.32, 0.35, 0.37])
-_TAX_OFFSETS = TAX_RATES * BRACKETS - np.concatenate([[0.0], np.cumsum(np.diff(BRACKETS) * TAX_RATES[:-1])])
-
-
-@dataclass(frozen=True, kw_only=True)
-class EconomyConfig:
-    """Parameters; the defaults are the published ones.
-
-    Example:
-        EconomyConfig(alpha_price=0.2); EconomyConfig.public()
-    """
-
-    n: int = 100
-    """Households."""
-    hours: float = 168.0
-    """Working hours of a month."""
-    productivity: float = 1.0
-    """Units made in an hour."""
-    alpha_wage: float = 0.05
-    """Largest monthly change of a wage, as a share."""
-    alpha_price: float = 0.10
-    """Largest monthly change of the price."""
-    natural_rate: float = 0.01
-    target_inflation: float = 0.02
-    natural_unemployment: float = 0.04
-    weight_inflation: float = 0.5
-    """Of the rate rule."""
-    weight_unemployment: float = 0.5
-    initial_rate: float = 0.03
-    wage_floor: float = 1.0
-    """$ per hour."""
-    price_floor: float = 1.0
-    """$ per unit."""
-    participation: Literal["bernoulli", "hours"] = "bernoulli"
-    """``bernoulli``: work is the probability of a full month. ``hours``: it is the share of a month."""
-    stale_view: bool = False
-    """Show households their last income and consumption that were not 0, as the public code does."""
-    shortage_notice: Literal["rationed", "never"] = "rationed"
-    """Whether a household that could not buy all it wanted is told so."""
-    goods_depreciation: float = 0.0
-    """Share of the stock that perishes each month, before production."""
-
-    def __post_init__(self) -> None:
-        for field in fields(self):
-            value = getattr(self, field.name)
-            if isinstance(value, float) and not np.isfinite(value):
-                raise ValueError(f"{field.name}={value} is not finite")
-        if self.n < 1:
-            raise ValueError(f"n={self.n}; an economy needs at least one household")
-        for name in ("hours", "productivity", "wage_floor", "price_floor"):
-            if getattr(self, name) <= 0:
-                raise ValueError(f"{name}={getattr(self, name)} must be above 0")
-        if not 0 <= self.goods_depreciation <= 1:
-            raise ValueError(f"goods_depreciation={self.goods_depreciation} is a share; use 0 to 1")
-        for name, known in (("participation", ("bernoulli", "hours")), ("shortage_notice", ("rationed", "never"))):
-            if getattr(self, name) not in known:
-                raise ValueError(f"{name}={getattr(self, name)!r} is unknown; there are: {', '.join(known)}")
-
-    @classmethod
-    def public(cls, **changes: Any) -> EconomyConfig:
-        """The public code's habits of what is shown. The dynamics are the same."""
-        return cls(**{"stale_view": True, "shortage_notice": "never", **changes})
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class State:
-    """What is true after a month: ``wage``, ``savings``, ``worked`` [B,N], ``goods``, ``price``, ``rate`` [B].
-
-    Example:
-        economy.state.price  # array([135.2])
-    """
-
-    wage: Floats
-    savings: Floats
-    worked: NDArray[np.bool_]
-    goods: Floats
-    price: Floats
-    rate: Floats
-    last_income: Floats
-    """Last income that was not 0 [B,N]."""
-    month: int
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class StepResult:
-    """What happened in a month. Actual flows: 0 where nothing happened.
-
-    Example:
-        economy.step(work, consumption, shocks).tax.sum()
-    """
-
-    worked: NDArray[np.bool_]
-    """[B,N]."""
-    income: Floats
-    """$ before tax [B,N]."""
-    tax: Floats
-    intended: Floats
-    """$ that the household wanted to spend."""
-    consumption: Floats
-    """$ paid."""
-    quantity: Floats
-    """Units bought [B,N]."""
-    credit: Floats
-    """$ per household [B]."""
-    demand: Floats
-    """Units [B]."""
-    supply: Floats
-    """Units after production, before sales [B]."""
-    imbalance: Floats
-    """(demand - supply) / larger of them [B]."""
-    rationed: NDArray[np.bool_]
-    """Wanted more than was left [B,N]."""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Trajectory:
-    """A whole run; the first axis is the month. Stocks and prices are those after the month.
-
-    Example:
-        run(economy, work, consumption, shocks).savings.shape  # (months, B, N)
-    """
-
-    savings: Floats
-    wage: Floats
-    income: Floats
-    tax: Floats
-    consumption: Floats
-    quantity: Floats
-    worked: NDArray[np.bool_]
-    rationed: NDArray[np.bool_]
-    credit: Floats
-    price: Floats
-    goods: Floats
-    rate: Floats
-    demand: Floats
-    supply: Floats
-    imbalance: Floats
-    annual: dict[str, Floats]
-    """Yearly series, see `Economy.annual`."""
-
-
-def tax_due(income: ArrayLike) -> Floats:
-    """Monthly income tax ($) by brackets: a convex function, so the largest of its tangents."""
-    given = np.asarray(income, dtype=np.float64)
-    z = np.atleast_1d(given)
-    due = z * TAX_RATES[0]
-    line = np.empty_like(due)
-    for rate, offset in zip(TAX_RATES[1:], _TAX_OFFSETS[1:], strict=True):
-        np.multiply(z, rate, out=line)
-        line -= offset
-        np.maximum(due, line, out=due)
-    return np.maximum(due, 0.0, out=due).reshape(given.shape)
-
-
-@lru_cache(maxsize=16)
-def _expected_wages(n: int, seed: int) -> bytes:
-    generator = np.random.Generator(np.random.PCG64(np.random.SeedSequence([seed])))
-    drawn = np.minimum(950.0, 949.0 * generator.pareto(8.0, (1000, n)) + 1.0)
-    return np.sort(drawn, axis=1).mean(axis=0).tobytes()
-
-
-def expected_wages(n: int, seed: int = 0) -> Floats:
-    """Hourly wages ($), sorted: the mean of a thousand sorted draws of min(950, 949·X + 1), X Lomax with shape 8."""
-    if n < 1:
-        raise ValueError(f"n={n}; an economy needs at least one household")
-    return np.frombuffer(_expected_wages(n, seed)).copy()
 
 
 class Economy:
@@ -235,12 +74,12 @@ class Economy:
             raise ValueError(f"wages has shape {wage.shape}; needed is [economies, n] with n={config.n}")
         num = len(wage)
         self._wage = wage
-        self._savings = _given("savings", savings, np.zeros_like(wage))
-        self._goods = _given("goods", goods, np.zeros(num))
-        self._price = _given("price", price, wage.mean(axis=1))
-        self._rate = _given("rate", rate, np.full(num, config.initial_rate))
+        self._savings = given("savings", savings, np.zeros_like(wage))
+        self._goods = given("goods", goods, np.zeros(num))
+        self._price = given("price", price, wage.mean(axis=1))
+        self._rate = given("rate", rate, np.full(num, config.initial_rate))
         for name, low in (("wage", 0.0), ("price", 0.0), ("savings", None), ("goods", None), ("rate", None)):
-            _check_level("wages" if name == "wage" else name, getattr(self, f"_{name}"), above=low)
+            check_level("wages" if name == "wage" else name, getattr(self, f"_{name}"), above=low)
         self._initial_price = self._price.copy()
         self._initial_rate = self._rate.copy()
         self._worked = np.zeros(wage.shape, dtype=bool)
@@ -337,7 +176,7 @@ class Economy:
         intended = share_BN * savings
         wanted = intended / (self._price + EPSILON)[..., None]
         demand = wanted.sum(axis=-1)
-        quantity, paid, rationed = self._served(wanted, intended, demand, supply, shocks)
+        quantity, paid, rationed = served(wanted, intended, demand, supply, self._price, shocks)
         savings -= paid
         goods = np.maximum(supply - quantity.sum(axis=-1), 0.0)
         # markets
@@ -364,40 +203,6 @@ class Economy:
         if self._has_people:
             self._show(result)
         return result
-
-    def _served(
-        self, wanted: Floats, intended: Floats, demand: Floats, supply: Floats, shocks: Shocks
-    ) -> tuple[Floats, Floats, NDArray[np.bool_]]:
-        """(units, $ paid, was it less than wanted) of each household. Only where goods may run out does order matter.
-
-        Demand adds up in the order of serving, so there is one place at which goods run out: who comes before it gets
-        all, who stands there gets the rest, who comes after gets nothing.
-        """
-        rationed = np.zeros(wanted.shape, dtype=bool)
-        rows = np.nonzero((demand * (1 + 1e-9) >= supply).ravel())[0]
-        if not len(rows):
-            return wanted, intended, rationed
-        n = self.config.n
-        order = shocks.order_of(rows)
-        wanted_RN, supply_R = wanted.reshape(-1, n)[rows], supply.ravel()[rows]
-        in_turn = np.take_along_axis(wanted_RN, order, axis=1)
-        up_to = np.cumsum(in_turn, axis=1)
-        num_full = (up_to <= supply_R[:, None]).sum(axis=1)  # up_to never falls
-        is_cut = num_full < n
-        rows, order, num_full, up_to = rows[is_cut], order[is_cut], num_full[is_cut], up_to[is_cut]
-        supply_R, each = supply_R[is_cut], np.arange(len(rows))
-        rank = np.empty_like(order)
-        rank[each[:, None], order] = np.arange(n)
-        before = np.where(num_full > 0, up_to[each, num_full - 1], 0.0)
-        bought = wanted_RN[is_cut] * (rank < num_full[:, None])
-        bought[each, order[each, num_full]] = np.maximum(supply_R - before, 0.0)
-        is_short = rank >= num_full[:, None]
-        quantity, paid = wanted.copy(), intended.copy()
-        price = np.broadcast_to(self._price, demand.shape).ravel()[rows]
-        quantity.reshape(-1, n)[rows], rationed.reshape(-1, n)[rows] = bought, is_short
-        paid_RN = paid.reshape(-1, n)
-        paid_RN[rows] = np.where(is_short, bought * price[:, None], paid_RN[rows])
-        return quantity, paid, rationed
 
     def _remember(
         self, output: Floats, nominal: Floats, unemployment: Floats, credit: Floats, imbalance: Floats
@@ -549,25 +354,6 @@ class Economy:
 
 _HISTORY = ("prices", "mean_wages", "unemployment", "output", "nominal_output", "credits", "imbalances", "rates")
 _RECENT = ("income", "consumption", "intended", "tax", "wage")
-
-
-def _given(name: str, value: ArrayLike | None, default: Floats) -> Floats:
-    if value is None:
-        return default
-    array = np.array(value, dtype=np.float64)
-    try:
-        return np.broadcast_to(array, default.shape).copy()
-    except ValueError:
-        raise ValueError(f"{name} has shape {array.shape}; needed is {default.shape}") from None
-
-
-def _check_level(name: str, array: Floats, *, above: float | None) -> None:
-    wrong = ~np.isfinite(array) | ((array <= 0) if above is not None else (array < 0))
-    if wrong.any():
-        at = tuple(int(axis[0]) for axis in np.nonzero(wrong))
-        raise ValueError(
-            f"{name}{list(at)}={array[at]} must be {'above 0' if above is not None else '0 or more'}, finite"
-        )
 
 
 def run(economy: Economy, work: ArrayLike, consumption: ArrayLike, shocks: ShockSeries) -> Trajectory:

@@ -18,6 +18,8 @@ from gradus.tasks.economy.values import Values
 from gradus.types import SPLITS, Finish, Group, Problem, Score, Split
 
 Rows = Sequence[Mapping[str, Any]]
+_FEW_CONTEXTS = 20
+"""Of two economies: enough for an example of another one's household."""
 
 if TYPE_CHECKING:
     from gradus.tasks.economy.contexts import Context
@@ -120,6 +122,12 @@ class EconomyTask(Task):
                     if left < 0:
                         return
                 yield problem
+
+    def example(self) -> Problem:
+        """The first training problem, its examples chosen from few contexts: thousands take minutes to simulate."""
+        few = min(self.config.memory_contexts, _FEW_CONTEXTS)
+        task = self if not self.config.few_shot else type(self)(self.config.model_copy(update={"memory_contexts": few}))
+        return next(task.problems("train", 1))
 
     def _contexts(self, split: Split, limit: int | None) -> Iterator[Context]:
         from gradus.tasks.economy.contexts import contexts
