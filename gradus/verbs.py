@@ -233,7 +233,7 @@ def compare(
     durable.make_directory(folder)
     durable.write_json(folder / "comparison.json", comparison.to_json())
     durable.write_text(folder / "comparison.md", comparison.to_markdown())
-    tables = _task_tables(base_rows, trained_rows)
+    tables = _task_tables(base_rows, trained_rows, base_summary, trained_summary)
     if tables:
         durable.write_json(folder / "comparison_tables.json", tables)
     return comparison
@@ -247,13 +247,19 @@ def _refuse_useless(problems: Problems) -> None:
             raise ValueError(f"tasks.{name}: {reason}")
 
 
-def _task_tables(base_rows: list[dict[str, Any]], trained_rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
+def _task_tables(
+    base_rows: list[dict[str, Any]],
+    trained_rows: list[dict[str, Any]],
+    base: Mapping[str, Any],
+    trained: Mapping[str, Any],
+) -> list[dict[str, Any]]:
     """What the tasks themselves say of two evaluations; none for tasks of other packages."""
     from gradus.evaluation.run import task_tables
     from gradus.tasks.base import TASKS, load_task
 
     names = {row["problem_id"].partition("/")[0] for row in trained_rows} & set(TASKS)
-    return task_tables({name: load_task(name) for name in sorted(names)}, base_rows, trained_rows)
+    tasks = {name: load_task(name) for name in sorted(names)}
+    return task_tables(tasks, base_rows, trained_rows, base=base, trained=trained)
 
 
 def compare_runs(

@@ -122,7 +122,8 @@ def _estimates(summary: dict[str, Any]) -> str:
             low, high = estimate.get("low"), estimate.get("high")
             interval = "" if low is None or high is None else f"{low:.4g} to {high:.4g}"
             rows.append((name, f"{estimate['value']:.4g}", interval))
-    return console.table(rows)
+    played = [f"{name}: {found['sentence']}" for name, found in summary.get("played", {}).items()]
+    return "\n".join([console.table(rows), *played])
 
 
 def compare(

@@ -21,11 +21,11 @@ from gradus.evaluation.evaluate import rows, summarize
 from gradus.exits import Exit
 from gradus.jsonl import to_lines
 from gradus.recipe import Resolved
-from gradus.rollout.engine import Engine, Sampling
+from gradus.rollout.engine import Engine, Request, Sampling
 from gradus.rollout.rollout import PromptTokens, evaluation_seeds, roll_out
 from gradus.rundir import RunDirectory
-from gradus.tasks.base import Task
-from gradus.types import Problem, Split
+from gradus.tasks.base import Answer, Task
+from gradus.types import Message, Problem, Split
 
 if TYPE_CHECKING:
     from gradus.policy.load import Policy
@@ -88,9 +88,43 @@ def evaluate_problems(
     }
     only_task = next(iter(tasks.values())) if len(tasks) == 1 else None
     evaluated = rows(groups, buckets=buckets)
-    return evaluated, summarize(
-        evaluated, settings=settings, reward_range=only_task.reward_range if only_task else None
-    )
+    summary = summarize(evaluated, settings=settings, reward_range=only_task.reward_range if only_task else None)
+    if config.engine.name != "scripted":  # which can answer problems only
+        limit = Sampling(temperature=0.0, max_tokens=config.sampling.max_tokens)
+        answer = _answering(engine, prompt_tokens, limit, policy_step=policy_step, poll=poll)
+        played = {name: found for name, task in tasks.items() if (found := task.play(answer)) is not None}
+        summary |= {"played": played} if played else {}
+    return evaluated, summary
+
+
+def _answering(
+    engine: Engine,
+    prompt_tokens: PromptTokens,
+    sampling: Sampling,
+    *,
+    policy_step: int,
+    poll: Callable[[], None],
+) -> Answer:
+    """The policy as a function from prompts to texts; equal prompts are sampled once, as their answers are equal."""
+
+    def answer(prompts: Sequence[Sequence[Message]]) -> list[str]:
+        tokens = [prompt_tokens(messages) for messages in prompts]
+        places = {one: place for place, one in enumerate(dict.fromkeys(tokens))}
+        first = dict(zip(reversed(tokens), reversed(prompts), strict=True))
+        requests = [
+            Request(
+                problem=Problem(
+                    id=f"played/{place}", task="played", messages=tuple(first[one]), truth={}, domain="", difficulty=0.0
+                ),
+                prompt_tokens=one,
+                seeds=(0,),
+            )
+            for one, place in places.items()
+        ]
+        texts = [one[0].text for one in engine.generate(requests, sampling, policy_step=policy_step, poll=poll)]
+        return [texts[places[one]] for one in tokens]
+
+    return answer
 
 
 def scorer_hash(config: Config) -> str:
@@ -102,14 +136,23 @@ def scorer_hash(config: Config) -> str:
 
 
 def task_tables(
-    tasks: Mapping[str, Task], base_rows: Sequence[Mapping[str, Any]], trained_rows: Sequence[Mapping[str, Any]]
+    tasks: Mapping[str, Task],
+    base_rows: Sequence[Mapping[str, Any]],
+    trained_rows: Sequence[Mapping[str, Any]],
+    *,
+    base: Mapping[str, Any] | None = None,
+    trained: Mapping[str, Any] | None = None,
 ) -> list[dict[str, Any]]:
-    """Each task's own tables of a comparison; its rows are those whose problem ids begin with its name."""
+    """Each task's own tables of a comparison; its rows are those whose problem ids begin with its name. ``base`` and
+    ``trained`` are the summaries."""
     found: list[dict[str, Any]] = []
     for name, task in tasks.items():
         mine = [[row for row in rows if row["problem_id"].startswith(name)] for rows in (base_rows, trained_rows)]
         if all(mine):
             found += [dict(table) for table in task.comparison_tables(*mine)]
+        played = [(one or {}).get("played", {}).get(name) for one in (base, trained)]
+        if any(played):
+            found += [dict(table) for table in task.play_tables(*played)]
     return found
 
 
@@ -190,7 +233,8 @@ class Evaluator:
             trained_settings=last["settings"],
         )
         self._run.write_comparison(result.to_json(), result.to_markdown())
-        self._run.write_comparison_tables(task_tables(self._tasks, base_rows, last_rows))
+        tables = task_tables(self._tasks, base_rows, last_rows, base=base, trained=last)
+        self._run.write_comparison_tables(tables)
         return {"verdict": result.verdict, "sentence": result.sentence, "step": steps[-1]}
 
 

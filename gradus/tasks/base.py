@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import abc
 import runpy
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, ClassVar, Literal
 
@@ -13,7 +13,10 @@ from pydantic import BaseModel, ConfigDict
 from gradus.data.intake import Intake
 from gradus.health.rule import Rule
 from gradus.registry import Registry
-from gradus.types import SPLITS, Finish, Group, Problem, Score, Split
+from gradus.types import SPLITS, Finish, Group, Message, Problem, Score, Split
+
+Answer = Callable[[Sequence[Sequence[Message]]], Sequence[str]]
+"""Prompts to completions, in order."""
 
 
 class TaskConfig(BaseModel):
@@ -98,6 +101,17 @@ class Task(abc.ABC):
     ) -> Sequence[Mapping[str, Any]]:
         """Tables of its own for the report, from the evaluation rows of both models on the same problems: mappings with
         ``title``, ``head``, ``rows`` (of text) and ``reading``."""
+        return ()
+
+    def play(self, answer: Answer) -> Mapping[str, Any] | None:
+        """What becomes of the task's world if the policy decides in it, as JSON values, with a ``sentence`` for people;
+        ``answer`` gives the policy's most likely answer to each prompt. None for a task without such a world."""
+        return None
+
+    def play_tables(
+        self, base: Mapping[str, Any] | None, trained: Mapping[str, Any] | None
+    ) -> Sequence[Mapping[str, Any]]:
+        """Tables of what `play` gave for both models, None for one that has not played."""
         return ()
 
     @classmethod

@@ -232,7 +232,45 @@ def strata(base: Rows, trained: Rows) -> list[dict[str, Any]]:
 
 def tables(found: Mapping[str, Any]) -> list[dict[str, Any]]:
     """The comparison as tables: title, head, rows of text, and a sentence to read them by."""
-    return [_models_table(found), _differences_table(found), _ladder_table(found), _strata_table(found)]
+    tables_of = (_answers_table, _models_table, _differences_table, _ladder_table, _strata_table)
+    return [table(found) for table in tables_of]
+
+
+_VERDICTS = {
+    "improved": "yes: better than the base model and than the best constant answer, both intervals above 0",
+    "improved_below_constant": "better than the base model; that it beats the best constant answer is not shown",
+    "no_change": "not shown: the interval of trained − base includes 0",
+    "worse": "no: worse than the base model",
+    "underpowered": f"undecided: fewer than {MIN_ECONOMIES} economies were evaluated",
+}
+_SHAPES = {
+    "constant": "yes: one answer for everybody",
+    "few_points": "yes: a few answers make up nearly all",
+    "reversed": "no, but it decides against the state: the opposite of what suits it",
+    "state_blind": "it varies without regard to the state: wage and wealth do not show in the answers",
+    "partial": "no: work follows the wage, but consumption does not follow wealth",
+    "healthy": "no: answers vary with the state as they should",
+    "undetermined": "undecided: fewer than 100 answers could be read",
+}
+
+
+def _answers_table(found: Mapping[str, Any]) -> dict[str, Any]:
+    """The two questions that a reader comes with."""
+    trained = found["models"]["trained"]
+    against_base = found["differences"]["trained - base"]
+    interval = f"{against_base['value']:+.3f}, 95 % CI {against_base['low']:+.3f} to {against_base['high']:+.3f}"
+    shape = (trained["collapse"] or {}).get("verdict")
+    collapsed = _SHAPES[shape] if shape else f"undecided: {trained['collapse_reason']}"
+    rows = [
+        ["Did it learn?", f"{_VERDICTS[found['verdict']]} (mean reward {interval})"],
+        ["Is it collapsed?", collapsed],
+    ]
+    return {
+        "title": "Did it learn, and is it collapsed?",
+        "head": ["question", "answer"],
+        "rows": rows,
+        "reading": "What the economy does with it stands below, if tasks.economy.closed_loop_months is set.",
+    }
 
 
 def _text(value: Any, digits: int = 3) -> str:

@@ -9,17 +9,18 @@ from __future__ import annotations
 import math
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field, fields
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from gradus.tasks.economy.decision import parse_decision
 from gradus.tasks.economy.policies import BufferStock, Policy
 from gradus.tasks.economy.prompts import messages
+from gradus.tasks.economy.reward import read
 from gradus.tasks.economy.shocks import ShockSeries
 from gradus.tasks.economy.simulator import Economy, EconomyConfig, State, expected_wages
+from gradus.tasks.economy.snapshot import Snapshot
 from gradus.types import Message
 
 Floats = NDArray[np.float64]
@@ -47,6 +48,26 @@ class Loop:
     """By year, then economy."""
     counts: Mapping[str, int]
     """Answers asked for, and failed ones by reason."""
+    share: float = 1.0
+    """Of the households that the policy decided for; the rest followed `BufferStock`."""
+
+    def to_json(self) -> dict[str, Any]:
+        """A JSON-able mapping, which `from_json` reads."""
+        return asdict(self) | {"summary": self.summary(), "phillips": self.phillips_verdict()}
+
+    @classmethod
+    def from_json(cls, content: Mapping[str, Any]) -> Loop:
+        """The loop that `to_json` wrote. ValueError names a missing field."""
+        missing = [one.name for one in fields(cls) if one.name not in content]
+        if missing:
+            raise ValueError(f"closed loop without {missing[0]}; evaluate the model again")
+        return cls(
+            months=int(content["months"]),
+            metrics={name: tuple(values) for name, values in content["metrics"].items()},
+            yearly_unemployment=tuple(map(tuple, content["yearly_unemployment"])),
+            counts=dict(content["counts"]),
+            share=float(content["share"]),
+        )
 
     @property
     def failed_frac(self) -> float:
@@ -106,7 +127,7 @@ def simulate(
     rng = np.random.Generator(np.random.PCG64(np.random.SeedSequence([root_seed, 1])))
     decided = np.zeros(config.n, dtype=bool)
     decided[np.linspace(0, config.n - 1, max(1, round(share * config.n))).round().astype(int)] = True
-    others, totals = BufferStock(config.hours), _Totals(len(economy_ids))
+    others, totals = BufferStock(config.hours), _Totals(len(economy_ids), decided)
     bind = getattr(policy, "bind", None)
     shocks = ShockSeries.draw(root_seed, economy_ids, min(_BLOCK, months), config.n)
     for month in range(months):
@@ -127,6 +148,7 @@ def simulate(
         metrics=_metrics(economy, annual, totals),
         yearly_unemployment=tuple(map(tuple, annual["unemployment"].tolist())),
         counts=counts,
+        share=share,
     )
 
 
@@ -144,6 +166,9 @@ class TextPolicy:
     answer: Callable[[Sequence[tuple[Message, ...]]], Sequence[str]]
     language: str = "en"
     form: str = "full"
+    envelope: str = "none"
+    examples: Callable[[Snapshot, int], Sequence[dict[str, Any]]] = lambda snapshot, household: ()
+    """Good decisions to show to a household."""
     fallback: str = "uniform"
     counts: Counter[str] = field(default_factory=Counter)
     _economy: Economy | None = None
@@ -165,14 +190,23 @@ class TextPolicy:
         for b, snapshot in enumerate(self._economy.snapshots()):
             for i in np.nonzero(self._decided)[0]:
                 places.append((b, int(i)))
-                prompts.append(messages(snapshot, int(i), language=self.language, form=self.form))
+                prompts.append(
+                    messages(
+                        snapshot,
+                        int(i),
+                        language=self.language,
+                        form=self.form,
+                        envelope=self.envelope,
+                        examples=self.examples(snapshot, int(i)),
+                    )
+                )
         work, consumption = np.zeros(view.wage.shape), np.zeros(view.wage.shape)
         for place, text in zip(places, self.answer(prompts), strict=True):
             work[place], consumption[place] = self._read(place, text, rng)
         return work, consumption
 
     def _read(self, place: tuple[int, int], text: str, rng: np.random.Generator) -> tuple[float, float]:
-        decision = parse_decision(text)
+        decision = read(text, self.envelope)
         self.counts["asked"] += 1
         if decision.ok:
             assert decision.work is not None and decision.consumption is not None
@@ -193,13 +227,17 @@ class TextPolicy:
 class _Totals:
     """Sums over months that yearly series do not hold."""
 
-    def __init__(self, num: int) -> None:
+    def __init__(self, num: int, decided: NDArray[np.bool_]) -> None:
         self.utility, self.saved, self.income = np.zeros(num), np.zeros(num), np.zeros(num)
-        self.short_months, self.months = np.zeros(num), 0
+        self.own_utility, self.own_idle = np.zeros(num), np.zeros(num)
+        self.short_months, self.months, self._decided = np.zeros(num), 0, decided
 
     def add(self, result: Any) -> None:
         self.months += 1
-        self.utility += np.log1p(result.quantity / _QUANTITY_UNIT).mean(axis=1)
+        utility = np.log1p(result.quantity / _QUANTITY_UNIT)
+        self.utility += utility.mean(axis=1)
+        self.own_utility += utility[:, self._decided].mean(axis=1)
+        self.own_idle += 1 - result.worked[:, self._decided].mean(axis=1)
         net = (result.income - result.tax).sum(axis=1) + result.credit * result.income.shape[1]
         self.saved += net - result.consumption.sum(axis=1)
         self.income += net
@@ -228,6 +266,8 @@ def _metrics(economy: Economy, annual: Mapping[str, Floats], totals: _Totals) ->
         "poor_households": (state.savings < 1).sum(axis=1),
         "price_ratio": prices[-1] / (economy.annual()["real_gdp"][0] / economy.history("output")[:12].sum(axis=0)),
         "utility_mean": totals.utility / totals.months,
+        "own_utility_mean": totals.own_utility / totals.months,
+        "own_unemployment_mean": totals.own_idle / totals.months,
     }
     num = economy.num_economies
     rows = {name: tuple([None] * num if v is None else [float(x) for x in v]) for name, v in columns.items()}
@@ -259,3 +299,19 @@ def _interval(values: Sequence[float | None]) -> dict[str, Any]:
         return {"mean": None, "low": None, "high": None, "num": 0, "reason": "undefined: no variance, or too few years"}
     low, high = np.quantile(known, [0.05, 0.95])
     return {"mean": math.fsum(known) / len(known), "low": float(low), "high": float(high), "num": len(known)}
+
+
+def sentence(loop: Loop) -> str:
+    """The loop in one line: who decided, unemployment, inflation, failed answers."""
+    found = loop.summary()
+    own, all_, inflation = (
+        found[name]["mean"] for name in ("own_unemployment_mean", "unemployment_mean", "inflation_sd")
+    )
+    words = (
+        f"{len(loop.metrics['utility_mean'])} economies, {loop.months} months, policy decides for {loop.share:.0%}: "
+        f"unemployment of its households {own:.1%}, of all {all_:.1%}"
+    )
+    if inflation is not None:
+        words += f", inflation varies by {inflation:.1%}"
+    words += f"; {loop.failed_frac:.1%} of the answers failed"
+    return words if loop.is_interpretable else f"{words}: not interpretable"

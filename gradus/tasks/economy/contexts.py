@@ -222,18 +222,19 @@ def split_of(economy_seed: int) -> str | None:
     return None
 
 
-def contexts(split: str, limit: int | None = None) -> Iterator[Context]:
-    """The contexts of a split in fixed order. ValueError for an unknown split."""
+def contexts(split: str, limit: int | None = None, *, skip: int = 0) -> Iterator[Context]:
+    """The contexts of a split in fixed order, from the one with index ``skip``, at most ``limit``. ValueError for an
+    unknown split."""
     if split not in FIRST_SEED:
         raise ValueError(f"split {split!r} does not exist; there are: {', '.join(FIRST_SEED)}")
     total = NUM_ECONOMIES[split] * PER_ECONOMY
-    total = total if limit is None else min(total, limit)
+    total = total if limit is None else min(total, skip + limit)
     num_economies = -(-total // PER_ECONOMY)
-    for start in range(0, num_economies, _BLOCK):
+    for start in range(skip // PER_ECONOMY, num_economies, _BLOCK):
         chosen = range(start, min(start + _BLOCK, num_economies))
         for number, found in zip(chosen, _cached(split, start, len(chosen)), strict=True):
             grid = [cells(moment.snapshot) for moment in found]
-            for index in range(number * PER_ECONOMY, min((number + 1) * PER_ECONOMY, total)):
+            for index in range(max(skip, number * PER_ECONOMY), min((number + 1) * PER_ECONOMY, total)):
                 yield _drawn(split, index, found, grid)
 
 

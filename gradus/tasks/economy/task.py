@@ -4,15 +4,14 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal
-
-from pydantic import Field, model_validator
+from typing import TYPE_CHECKING, Any, ClassVar
 
 from gradus.health.rule import Rule
-from gradus.tasks.base import Task, TaskConfig
+from gradus.tasks.base import Answer, Task, TaskConfig
 from gradus.tasks.economy.checks import reading_cases
 from gradus.tasks.economy.decision import canonical
 from gradus.tasks.economy.health import RULES
+from gradus.tasks.economy.options import EconomyTaskConfig
 from gradus.tasks.economy.reward import FAILED, SOURCE, read, score
 from gradus.tasks.economy.values import Values
 from gradus.types import SPLITS, Finish, Group, Problem, Score, Split
@@ -25,47 +24,6 @@ if TYPE_CHECKING:
     from gradus.tasks.economy.contexts import Context
     from gradus.tasks.economy.memory import Memory
     from gradus.tasks.economy.snapshot import Snapshot
-
-
-class EconomyTaskConfig(TaskConfig):
-    """Options of the task `economy`."""
-
-    source: str = "generate"
-    """``generate``: simulate what is needed, about 0.1 s per training context and 0.4 s per held-out one; or a folder
-    that `gradus prepare economy` has written."""
-    reward: Literal["counterfactual", "seed"] = "counterfactual"
-    """``counterfactual``: what the decision is worth to the household over a year and beyond. ``seed``: the original
-    project's formula, most of which no answer can change."""
-    lang: Literal["en", "zh", "both"] = "en"
-    """Language of the prompt; ``both``: every context once in each."""
-    prompt: Literal["full", "compact"] = "full"
-    """``compact``: one line of numbers, for policies of a few million parameters."""
-    few_shot: Annotated[int, Field(ge=0, le=8)] = 0
-    """Good decisions of similar households shown in the prompt; the reference project shows 3."""
-    memory_contexts: Annotated[int, Field(ge=1, le=2000)] = 2000
-    """Training contexts whose decisions may be shown, with ``source: generate``."""
-    envelope: Literal["none", "answer"] = "none"
-    """``none``: the whole completion is the decision. ``answer``: the last answer block of a reasoning policy is."""
-    mode: Literal["table", "live"] = "table"
-    """``table``: rewards from the stored value table. ``live``: every answer is simulated again, 10 ms each."""
-    grid_penalty: Annotated[float, Field(ge=0, le=0.02)] = 0.0
-    """Taken from answers that are not multiples of 0.02."""
-    format_ladder: bool = False
-    """-0.9 instead of -1.0 for an answer that only the lenient reading understands."""
-
-    allow_inert: bool = False
-    """Train on a reward although much of its weight is in terms that no answer can change."""
-
-    @model_validator(mode="after")
-    def _fits_together(self) -> EconomyTaskConfig:
-        if self.prompt == "compact" and (self.few_shot or self.lang != "en" or self.envelope != "none"):
-            raise ValueError(
-                f"prompt='compact' has no examples, languages or thought: few_shot={self.few_shot}, lang={self.lang!r}, "
-                f"envelope={self.envelope!r}; use prompt='full', or few_shot=0, lang='en', envelope='none'"
-            )
-        if self.mode == "live" and self.reward == "seed":
-            raise ValueError("mode='live' simulates the counterfactual reward; use mode='table' with reward='seed'")
-        return self
 
 
 class EconomyTask(Task):
@@ -112,10 +70,12 @@ class EconomyTask(Task):
 
             yield from read_problems(self.config.source, split, limit, self.config.model_dump())
             return
+        from gradus.tasks.economy.contexts import contexts
+
         languages = self._languages()
         num = None if limit is None else -(-limit // len(languages))
         left = limit
-        for context in self._contexts(split, num):
+        for context in contexts(split, num, skip=self._skipped(split)):
             for problem in self._of_context(context):
                 if left is not None:
                     left -= 1
@@ -123,16 +83,14 @@ class EconomyTask(Task):
                         return
                 yield problem
 
+    def _skipped(self, split: Split) -> int:
+        return self.config.skip_contexts if split == "train" else 0
+
     def example(self) -> Problem:
         """The first training problem, its examples chosen from few contexts: thousands take minutes to simulate."""
         few = min(self.config.memory_contexts, _FEW_CONTEXTS)
         task = self if not self.config.few_shot else type(self)(self.config.model_copy(update={"memory_contexts": few}))
         return next(task.problems("train", 1))
-
-    def _contexts(self, split: Split, limit: int | None) -> Iterator[Context]:
-        from gradus.tasks.economy.contexts import contexts
-
-        return contexts(split, limit)
 
     def _languages(self) -> tuple[str, ...]:
         return ("en", "zh") if self.config.lang == "both" else (self.config.lang,)
@@ -255,9 +213,10 @@ class EconomyTask(Task):
     def memory(self) -> Memory:
         """Good decisions of the training economies, built when first needed."""
         if self._memory is None:
+            from gradus.tasks.economy.contexts import contexts
             from gradus.tasks.economy.memory import Memory
 
-            self._memory = Memory.build(self._contexts("train", self.config.memory_contexts))
+            self._memory = Memory.build(contexts("train", self.config.memory_contexts))
         return self._memory
 
     # ------------------------------------------------------------------ judging
@@ -349,6 +308,42 @@ class EconomyTask(Task):
         from gradus.tasks.economy.analysis import compare, tables
 
         return tables(compare(base, trained))
+
+    def play(self, answer: Answer) -> dict[str, Any] | None:
+        """Simulates economies in which the policy decides for some or all households."""
+        config = self.config
+        if not config.closed_loop_months:
+            return None
+        from gradus.tasks.economy.closed_loop import TextPolicy, sentence, simulate
+
+        policy = TextPolicy(
+            answer=answer,
+            language=self._languages()[0],
+            form=config.prompt,
+            envelope=config.envelope,
+            examples=self._examples_of,
+            fallback=config.closed_loop_fallback,
+        )
+        loop = simulate(
+            policy,
+            economy_ids=range(config.closed_loop_economies),
+            months=config.closed_loop_months,
+            share=config.closed_loop_share,
+        )
+        return loop.to_json() | {"fallback": config.closed_loop_fallback, "sentence": sentence(loop)}
+
+    def _examples_of(self, snapshot: Snapshot, household: int) -> Sequence[dict[str, Any]]:
+        from gradus.tasks.economy.contexts import features
+
+        return self._examples(features(snapshot, household), None) if self.config.few_shot else ()
+
+    def play_tables(self, base: Mapping[str, Any] | None, trained: Mapping[str, Any] | None) -> list[dict[str, Any]]:
+        """What the economies did with both models."""
+        from gradus.tasks.economy.closed_loop import Loop
+        from gradus.tasks.economy.loop_table import loop_table
+
+        loops = {name: Loop.from_json(one) for name, one in (("base", base), ("trained", trained)) if one}
+        return [loop_table(loops)] if loops else []
 
     def metrics(self, groups: Sequence[Group]) -> dict[str, float]:
         """Spread of both fields over the step: the first sign of collapse."""

@@ -188,7 +188,10 @@ def test_pairs_must_match(compared) -> None:
 
 def test_tables_are_text(compared) -> None:
     tables = load_task("economy").comparison_tables(*compared)
-    assert [one["title"] for one in tables][:2] == ["Decisions: base and trained", "Differences in reward"]
+    assert [one["title"] for one in tables][:2] == ["Did it learn, and is it collapsed?", "Decisions: base and trained"]
+    answers = dict(tables[0]["rows"])
+    assert answers["Did it learn?"].startswith("yes") and "95 % CI" in answers["Did it learn?"]
+    assert answers["Is it collapsed?"].startswith("no")
     for one in tables:
         assert one["rows"] and all(isinstance(cell, str) for row in one["rows"] for cell in row)
         assert all(len(row) == len(one["head"]) for row in one["rows"])

@@ -1,0 +1,78 @@
+"""Closed loops of one or two models as a table for people: what the economy does with the policy."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from gradus.tasks.economy.closed_loop import MAX_FAILED_FRAC, Loop, differences
+
+SHOWN = {
+    "own_unemployment_mean": ("unemployment of its households", "%"),
+    "own_utility_mean": ("monthly utility of its households", ""),
+    "unemployment_mean": ("unemployment", "%"),
+    "unemployment_min": ("unemployment, lowest year", "%"),
+    "unemployment_max": ("unemployment, highest year", "%"),
+    "inflation_mean": ("inflation from year 4", "%"),
+    "inflation_sd": ("inflation, standard deviation", "%"),
+    "years_in_5_percent_frac": ("years of inflation within ±5 %", "%"),
+    "wage_inflation": ("wage inflation", "%"),
+    "nominal_growth": ("nominal growth", "%"),
+    "real_growth": ("real growth", "%"),
+    "shortage_months_frac": ("months with a shortage", "%"),
+    "savings_rate": ("savings rate", "%"),
+    "gini_savings": ("Gini of savings", ""),
+    "poor_households": ("households with less than $1", ""),
+    "price_ratio": ("final price / first price", ""),
+    "phillips_r": ("Phillips r (unemployment, wage inflation)", ""),
+    "okun_r_mechanical": ("Okun r (mechanical: output counts who works)", ""),
+    "utility_mean": ("monthly utility of all", ""),
+}
+"""Metric to its name and unit; the order of the table."""
+
+
+def loop_table(loops: Mapping[str, Loop]) -> dict[str, Any]:
+    """Title, head, rows of text and reading of one or two loops by name; with two, also second minus first, paired."""
+    first = next(iter(loops.values()))
+    both = list(loops.values())
+    gaps = differences(*both) if len(both) == 2 and _is_same_world(*both) else {}
+    rows = []
+    for metric, (name, unit) in SHOWN.items():
+        row = [name, *(_range(loop.summary()[metric], unit) for loop in both)]
+        rows.append([*row, _range(gaps[metric], unit, is_gap=True)] if gaps else row)
+    return {
+        "title": "What the economy does with it",
+        "head": ["measure", *loops, *(["trained − base"] if gaps else [])],
+        "rows": rows,
+        "reading": " ".join(
+            [
+                f"{len(first.metrics['utility_mean'])} economies of {first.months} months; the policy decides for "
+                f"{first.share:.0%} of the households. Means, with the range of the middle 90 % of the economies; "
+                "both models meet the same shocks.",
+                *(_judged(name, loop) for name, loop in loops.items()),
+                *([] if gaps or len(both) == 1 else ["Not paired: the two were simulated with other settings."]),
+            ]
+        ),
+    }
+
+
+def _is_same_world(first: Loop, second: Loop) -> bool:
+    sizes = {len(values) for loop in (first, second) for values in loop.metrics.values()}
+    return first.months == second.months and first.share == second.share and len(sizes) == 1
+
+
+def _judged(name: str, loop: Loop) -> str:
+    """Failed answers beside every number, and Phillips against chance."""
+    asked, failed = loop.counts.get("asked", 0), loop.counts.get("failed", 0)
+    words = f"{name}: {failed:,} of {asked:,} answers could not be read"
+    if not loop.is_interpretable:
+        words += f" (more than {MAX_FAILED_FRAC:.0%}: not interpretable)"
+    return f"{words}; Phillips r {loop.phillips_verdict()}."
+
+
+def _range(found: Mapping[str, Any], unit: str, *, is_gap: bool = False) -> str:
+    if found["mean"] is None:
+        return "undefined"
+    sign, scale, digits = "+" if is_gap else "", 100.0 if unit == "%" else 1.0, 1 if unit == "%" else 2
+    mean, low, high = (format(found[name] * scale, f"{sign}.{digits}f") for name in ("mean", "low", "high"))
+    return f"{mean}{' %' if unit else ''} [{low}, {high}]"

@@ -1,0 +1,121 @@
+"""What the economy does with a policy: played at an evaluation, written with it, shown in the report."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+
+from gradus.config import Config
+from gradus.evaluation.run import evaluate_problems, make_engine, task_tables
+from gradus.rollout.engine import Request, Sampling
+from gradus.tasks.base import load_task
+from gradus.tasks.economy.closed_loop import Loop, simulate
+from gradus.tasks.economy.decision import canonical
+from gradus.tasks.economy.policies import BufferStock
+from gradus.types import Completion, Problem
+
+OPTIONS = {"prompt": "compact", "closed_loop_months": 24, "closed_loop_economies": 2, "closed_loop_share": 0.05}
+
+
+def test_a_task_without_a_world_plays_nothing() -> None:
+    assert load_task("economy").play(lambda prompts: []) is None
+    assert load_task("countdown").play(lambda prompts: []) is None
+    assert load_task("economy").play_tables(None, None) == []
+    with pytest.raises(ValueError, match="closed_loop_months=12"):
+        load_task("economy", closed_loop_months=12)
+
+
+def test_households_of_the_policy_are_counted_apart() -> None:
+    found = load_task("economy", **OPTIONS).play(lambda prompts: [canonical(0.0, 0.4)] * len(prompts))
+    assert found is not None
+    assert found["summary"]["own_unemployment_mean"]["mean"] == 1.0, "5 of 100 households that never work"
+    assert 0.08 < found["summary"]["unemployment_mean"]["mean"] < 0.13
+    assert found["counts"]["asked"] == 24 * 2 * 5 and "100.0%" in found["sentence"]
+    again = Loop.from_json(json.loads(json.dumps(found)))
+    assert again.to_json()["summary"] == found["summary"]
+    with pytest.raises(ValueError, match="without counts"):
+        Loop.from_json({name: value for name, value in found.items() if name != "counts"})
+
+
+def test_everybody_deciding_is_the_economy() -> None:
+    loop = simulate(BufferStock(), economy_ids=range(2), months=24).summary()
+    for name in ("unemployment_mean", "utility_mean"):
+        assert loop[f"own_{name}"] == pytest.approx(loop[name])
+
+
+def test_tables_pair_what_met_the_same_shocks() -> None:
+    task = load_task("economy", **OPTIONS)
+    lazy, busy = (task.play(lambda prompts, w=w: [canonical(w, 0.4)] * len(prompts)) for w in (0.5, 1.0))
+    (table,) = task.play_tables(lazy, busy)
+    assert table["title"] == "What the economy does with it"
+    assert table["head"] == ["measure", "base", "trained", "trained − base"]
+    assert all(len(row) == 4 and all(isinstance(cell, str) for cell in row) for row in table["rows"])
+    own = next(row for row in table["rows"] if row[0] == "unemployment of its households")
+    assert own[2].startswith("0.0 %") and own[3].startswith("-")
+    longer = load_task("economy", **{**OPTIONS, "closed_loop_months": 36})
+    other = longer.play(lambda prompts: ["?"] * len(prompts))
+    (table,) = task.play_tables(lazy, other)
+    assert len(table["head"]) == 3 and "Not paired" in table["reading"] and "not interpretable" in table["reading"]
+    (alone,) = task.play_tables(None, busy)
+    assert alone["head"] == ["measure", "trained"]
+
+
+class Echo:
+    """An engine that answers every prompt with the same decision, and counts what it is asked."""
+
+    def __init__(self) -> None:
+        self.asked: list[tuple[int, ...]] = []
+
+    def generate(self, requests, sampling: Sampling, *, policy_step, poll=lambda: None):
+        def answer(request: Request) -> tuple[Completion, ...]:
+            self.asked.append(request.prompt_tokens)
+            text = canonical(0.9, 0.4)
+            one = Completion(text=text, tokens=(1,), logprobs=(0.0,), finish="stop", policy_step=policy_step)
+            return (one,) * len(request.seeds)
+
+        return [answer(request) for request in requests]
+
+
+def test_an_evaluation_plays_and_asks_equal_prompts_once() -> None:
+    config = Config(tasks={"economy": OPTIONS})
+    task = load_task("economy", **OPTIONS)
+    engine = Echo()
+    problem = next(task.problems("train", 1))
+    rows, summary = evaluate_problems(
+        engine,
+        lambda messages: tuple(messages[0].content.encode()),
+        config,
+        [problem],
+        {"economy": task},
+        split="train",
+        model="m",
+        policy_step=0,
+        template="",
+    )
+    played = summary["played"]["economy"]
+    assert played["counts"] == {"asked": 24 * 2 * 5}
+    assert len(rows) == config.evaluation.samples_per_problem
+    months = engine.asked[1:]
+    assert len(months) <= 24 * 2 * 5, "households in the same situation are asked once a month"
+    titles = [one["title"] for one in task_tables({"economy": task}, rows, rows, base={}, trained=summary)]
+    assert titles[-1] == "What the economy does with it"
+
+
+def test_a_scripted_engine_does_not_play() -> None:
+    config = Config(tasks={"economy": OPTIONS}, engine={"name": "scripted"})
+    task = load_task("economy", **OPTIONS)
+    problem: Problem = next(task.problems("train", 1))
+    engine = make_engine(config, None, {"economy": task})  # type: ignore[arg-type]
+    _, summary = evaluate_problems(
+        engine,
+        lambda m: (1,),
+        config,
+        [problem],
+        {"economy": task},
+        split="train",
+        model="m",
+        policy_step=0,
+        template="",
+    )
+    assert "played" not in summary
