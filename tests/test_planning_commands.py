@@ -8,14 +8,16 @@ from pathlib import Path
 import pytest
 
 from gradus.cli import main as cli
+from gradus.integrations.verl import compute_score
 from gradus.tasks.base import load_task
 from gradus.tasks.planning.domains import FAMILIES
 from gradus.tasks.planning.folder import load_rows, read_rows
+from gradus.tasks.planning.reward import PlanningReward
 from gradus.tasks.planning.table import difficulty_tables, table_of
 from gradus.tasks.planning.task import Planning
 from gradus.tasks.planning.val import compare, crosscheck, find_binary, read_output
 from gradus.tasks.planning.validate import validate
-from gradus.tasks.planning.verl import compute_score, from_verl, to_verl
+from gradus.tasks.planning.verl import from_verl, to_verl
 from gradus.tasks.planning.write import write_folder
 
 
@@ -154,8 +156,11 @@ def test_rows_for_verl_are_judged_without_files(folder):
         right = compute_score(row["data_source"], plan, truth, row["extra_info"])
         assert (right["score"], right["acc"]) == (1.0, 1.0)
         assert compute_score(row["data_source"], "no idea", truth)["score"] == -1.0
-    with pytest.raises(ValueError, match="is not gradus/planning"):
-        compute_score("openai/gsm8k", "", rows[0]["reward_model"]["ground_truth"])
+        short = "\n".join(plan.splitlines()[:-1])
+        paid = compute_score(row["data_source"], short, truth)["score"]
+        assert paid == PlanningReward()(entry.problem, short, entry.reference_length).total
+        assert paid < PlanningReward()(entry.problem, short, 1).total, "the reference length travels with the row"
+    assert compute_score("gradus/planning/ferry", plan, "{}")["scoring_error"] == 1.0
     bare = {**rows[0], "extra_info": {k: v for k, v in rows[0]["extra_info"].items() if k != "row"}}
     assert from_verl([bare])[0][0].meta["problem_file"] == loaded[0].row.meta["problem_file"]
     for wrong in ({}, {**rows[0], "data_source": "x"}, {**rows[0], "reward_model": {"ground_truth": "{}"}}):

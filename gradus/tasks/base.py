@@ -75,6 +75,10 @@ class Task(abc.ABC):
         """A problem like those of the training split, for a dry run: the first one, unless that costs much to make."""
         return next(iter(self.problems("train", 1)))
 
+    def demonstration(self, problem: Problem) -> str:
+        """Returns what a warm-up shows: the oracle's completion, unless an option asks for worse ones."""
+        return self.oracle(problem)
+
     def is_same_truth(self, first: Problem, second: Problem) -> bool:
         """Whether two problems that ask the same have the same answer; of a pair that has not, none is used."""
         return dict(first.truth) == dict(second.truth)

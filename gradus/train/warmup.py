@@ -62,8 +62,8 @@ def take_step(session: Session) -> None:
 
 
 def encode_example(policy: Policy, task: Task, problem: Problem) -> Example:
-    """What the policy should say to ``problem``: the answer that it brings (``sft.data_file``), or the oracle's."""
-    answer = problem.truth["completion"] if set(problem.truth) == {"completion"} else task.oracle(problem)
+    """What the policy should say to ``problem``: the answer that it brings (``sft.data_file``), or the task's demonstration."""
+    answer = problem.truth["completion"] if set(problem.truth) == {"completion"} else task.demonstration(problem)
     return policy.prompt_tokens(problem.messages), policy.answer_tokens(answer)
 
 

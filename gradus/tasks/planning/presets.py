@@ -58,10 +58,10 @@ def _delivery(*spans: tuple[Span, Span]) -> tuple[tuple[dict[str, int], ...], ..
 
 _NANO = {
     "blocksworld": _blocks((3, 4), (4, 5), (5, 5)),
-    "ferry": _ferry(((4, 6), (2, 2)), ((4, 5), (3, 3)), ((5, 6), (4, 4))),
-    "grippers": _grippers(((1, 1), (3, 5), (2, 2)), ((1, 1), (3, 5), (3, 3)), ((1, 1), (4, 5), (4, 4))),
-    "spanner": _spanner(((3, 4), (1, 1), (4, 6)), ((4, 5), (2, 2), (4, 6)), ((4, 5), (3, 3), (5, 7))),
-    "delivery": _delivery(((3, 4), (1, 1)), ((4, 5), (1, 1)), ((3, 3), (2, 2))),
+    "ferry": _ferry(((3, 5), (2, 3)), ((4, 5), (3, 3)), ((5, 6), (3, 3))),
+    "grippers": _grippers(((1, 1), (3, 5), (2, 3)), ((1, 1), (4, 5), (3, 3)), ((1, 1), (4, 5), (3, 4))),
+    "spanner": _spanner(((3, 4), (1, 1), (3, 6)), ((4, 5), (2, 2), (3, 5)), ((4, 5), (2, 3), (5, 6))),
+    "delivery": _delivery(((3, 4), (1, 1)), ((3, 3), (2, 2)), ((5, 5), (1, 1))),
 }
 """Small enough for the embedded policy, large enough that held-out instances exist."""
 _DEFAULT = {

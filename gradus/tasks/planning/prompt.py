@@ -25,7 +25,7 @@ def build_prompt(problem: Problem, style: Style, domain: str) -> tuple[Message, 
     a built-in ``domain`` and the facts by object, for a policy that was trained on it. ValueError for ``brief`` elsewhere.
 
     Example:
-        build_prompt(problem, "brief", "ferry")[0].content  # "ferry\n empty-ferry\n c0 at l4 > at l1\n l0 at-ferry"
+        build_prompt(problem, "brief", "ferry")[0].content  # "ferry\n empty-ferry\n c0 l4 > l1\n l0 at-ferry"
     """
     text = _full(problem) if style == "full" else _brief(problem, domain)
     return (Message(role="user", content=text),)
@@ -53,16 +53,17 @@ def _brief(problem: Problem, domain: str) -> str:
             f"a brief prompt leaves out the domain, which works for {', '.join(FAMILIES)}, not for {domain!r}; "
             f"use prompt=rebuild"
         )
-    implied = FAMILIES[domain].implied
+    implied, silent = FAMILIES[domain].implied, FAMILIES[domain].silent
     now: dict[str, list[str]] = {}
-    for fact in sorted(problem.facts):
+    # What stands right behind an object's name is found most easily: where it is comes first.
+    for fact in sorted(problem.facts, key=lambda fact: (fact[0] not in silent, fact)):
         if fact[0] not in implied:
-            now.setdefault(fact[1] if len(fact) > 1 else "", []).append(_said(fact))
+            now.setdefault(fact[1] if len(fact) > 1 else "", []).append(_said(fact, silent))
     wanted: dict[str, list[str]] = {}
     others = []
     for goal in problem.goals:
         if isinstance(goal, Atom) and goal.terms:
-            wanted.setdefault(str(goal.terms[0]), []).append(_said((goal.predicate, *map(str, goal.terms))))
+            wanted.setdefault(str(goal.terms[0]), []).append(_said((goal.predicate, *map(str, goal.terms)), silent))
         else:
             others.append(describe(goal, ()))
     lines = [domain]
@@ -76,6 +77,6 @@ def _brief(problem: Problem, domain: str) -> str:
     return "\n".join(lines)
 
 
-def _said(fact: Sequence[str]) -> str:
-    """A fact of an object that stands before it: ("at", "c0", "l4") is "at l4"."""
-    return " ".join((fact[0], *fact[2:]))
+def _said(fact: Sequence[str], silent: frozenset[str]) -> str:
+    """A fact of an object that stands before it: ("at", "c0", "l4") is "l4", ("free", "robot1", "hand") "free hand"."""
+    return " ".join(fact[2:] if fact[0] in silent and len(fact) == 3 else (fact[0], *fact[2:]))

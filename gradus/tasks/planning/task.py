@@ -6,97 +6,30 @@ import logging
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
+from random import Random
 from types import MappingProxyType
-from typing import Annotated, Any, ClassVar, Literal
+from typing import Any, ClassVar
 
-from pydantic import Field, model_validator
-
-from gradus.difficulty import Formula
 from gradus.seeds import seed_of
-from gradus.tasks.base import Task, TaskConfig
+from gradus.tasks.base import Task
 from gradus.tasks.planning.cache import load_problem
+from gradus.tasks.planning.demonstration import with_slips
 from gradus.tasks.planning.domains import FAMILIES
-from gradus.tasks.planning.fingerprint import fingerprint, split_of
-from gradus.tasks.planning.folder import Loaded, load_rows, read_rows, reference_plan
+from gradus.tasks.planning.folder import reference_plan
 from gradus.tasks.planning.generate import Instance, domain_of, plan_text, sources
-from gradus.tasks.planning.measure import Source as ScoreSource
-from gradus.tasks.planning.measure import Unreadable, measure
+from gradus.tasks.planning.given import load_folder, stored_messages
+from gradus.tasks.planning.measure import measure
+from gradus.tasks.planning.options import PlanningConfig
 from gradus.tasks.planning.pddl import Problem as PlanningProblem
 from gradus.tasks.planning.plan import Action, parse_plan
-from gradus.tasks.planning.presets import Preset
 from gradus.tasks.planning.prompt import build_prompt
 from gradus.tasks.planning.rename import rename
-from gradus.tasks.planning.reward import PlanningReward, Profile
+from gradus.tasks.planning.reward import PlanningReward
 from gradus.tasks.planning.table import difficulty_tables
 from gradus.tasks.planning.validate import STATUS_OF_CODE, STATUSES
-from gradus.types import SPLITS, Finish, Group, Message, Problem, Score, Split
+from gradus.types import SPLITS, Finish, Group, Problem, Score, Split
 
 _log = logging.getLogger(__name__)
-
-
-class PlanningConfig(TaskConfig):
-    """Options of the task `planning`."""
-
-    data_root: str | None = None
-    """Folder with one JSONL file per domain (or one such folder per split in it); null: generated problems."""
-    pddl_root: str | None = None
-    """Where the PDDL files of a data folder are looked for first."""
-    domains: tuple[str, ...] | None = None
-    """null: the five built-in ones; with ``data_root`` those that have a file."""
-    held_out: Annotated[float, Field(ge=0, le=0.5)] = 0.0
-    """Share of the instances of an unsplit data folder that is kept from training, half of it for each other split."""
-    allow_bad_rows: bool = False
-    """Whether more than 5 % of a data file may be unusable."""
-    skip_missing: bool = False
-    """Whether rows whose PDDL is missing or wrong are left out instead of ending the run."""
-    preset: Preset = "default"
-    """Sizes of generated problems."""
-    num_train: Annotated[int, Field(ge=1)] = 500
-    """Generated training problems per domain."""
-    num_validation: Annotated[int, Field(ge=1)] = 40
-    """Generated validation problems per domain."""
-    num_test: Annotated[int, Field(ge=1)] = 80
-    """Generated test problems per domain."""
-    seed: Annotated[int, Field(ge=0)] = 0
-    """Decides the generated problems."""
-    constraint_rate: Annotated[float, Field(ge=0, le=1)] = 0.0
-    """Share of generated problems that get a trajectory constraint, where one can be found."""
-    holdout: str | None = None
-    """Domain that only the test split has."""
-    anonymise: Literal["none", "objects", "all"] = "none"
-    """Rename objects, or all symbols, to meaningless names."""
-    prompt: Literal["auto", "keep", "rebuild", "brief"] = "auto"
-    """``keep`` the stored prompt, ``rebuild`` it with domain and problem, or the ``brief`` form without the domain;
-    ``auto`` keeps what a data folder has and rebuilds for generated problems."""
-    formula: Formula = "additive"
-    """How sizes become a difficulty score."""
-    score_source: ScoreSource = "name"
-    """Where the sizes come from: the file name, the PDDL, or the reference length instead of sizes."""
-    unreadable: Unreadable = "easy"
-    """What a file name without sizes means: the bucket easy, or measure the PDDL."""
-    reward: Profile = "default"
-    """Reward profile."""
-    reward_constants: Mapping[str, float] = {}
-    """Numbers of the profile to change."""
-
-    @model_validator(mode="after")
-    def _fits_together(self) -> PlanningConfig:
-        PlanningReward(self.reward, **self.reward_constants)
-        if self.data_root is None:
-            for name in self.domains or ():
-                if name not in FAMILIES:
-                    raise ValueError(f"domain {name!r} has no generator; there are {', '.join(FAMILIES)}")
-            if self.prompt == "keep":
-                raise ValueError("prompt=keep needs a data folder; generated problems have no stored prompt")
-        elif self.prompt == "keep" and self.anonymise != "none":
-            raise ValueError("prompt=keep would show the names that anonymise hides; use prompt=rebuild")
-        if self.prompt == "brief" and self.anonymise == "all":
-            raise ValueError("prompt=brief leaves out the domain, which anonymise=all makes up; use prompt=rebuild")
-        if self.domains is not None and not self.domains:
-            raise ValueError("domains=[] leaves nothing; name at least one domain")
-        if self.holdout is not None and self.holdout not in (self.domains or tuple(FAMILIES)):
-            raise ValueError(f"holdout={self.holdout!r} is none of the domains; name one of them")
-        return self
 
 
 class Planning(Task):
@@ -147,7 +80,7 @@ class Planning(Task):
         """Judges the last block of actions in ``text`` by executing it."""
         if not isinstance(text, str):
             raise TypeError(f"a completion is a str, not {type(text).__name__}")
-        reference_length = problem.truth.get("reference_length")
+        reference_length = problem.truth.get("reference_length", problem.truth.get("ref_len"))  # rows of a data folder
         parsed = load_problem(problem.truth["domain"], problem.truth["problem"])
         result = self.reward(parsed, text, reference_length)
         verdict = result.verdict
@@ -177,6 +110,16 @@ class Planning(Task):
                 f"no plan was found for {problem.id}; store one beside the problem (.soln) or leave it out"
             )
         return plan_text(actions).rstrip("\n")
+
+    def demonstration(self, problem: Problem) -> str:
+        """The reference plan, with slips where ``slip_rate`` asks for them: a function of the seed and the problem."""
+        plan = self.oracle(problem)
+        if not self.config.slip_rate:
+            return plan
+        parsed = load_problem(problem.truth["domain"], problem.truth["problem"])
+        random = Random(seed_of("demonstration", self.config.seed, problem.id))
+        shown = with_slips(parsed, parse_plan(plan).actions, self.config.slip_rate, random)
+        return plan_text(shown).rstrip("\n")
 
     def near_misses(self, problem: Problem) -> Iterable[tuple[str, str]]:
         """Plans that look right and are not."""
@@ -357,47 +300,6 @@ class Planning(Task):
                 **meta,
             },
         )
-
-
-def load_folder(config: PlanningConfig, split: Split) -> list[Loaded]:
-    """The rows of a split with their PDDL: of the folder named like it, else of those marked so, else by fingerprint.
-
-    Raises ValueError where the split has no rows.
-    """
-    assert config.data_root is not None
-    root = Path(config.data_root)
-    own = root / split
-    has_folders = any((root / name).is_dir() and any((root / name).glob("*.jsonl")) for name in SPLITS)
-    if has_folders and not any(own.glob("*.jsonl")):
-        raise ValueError(f"{str(root)!r} has no folder for the {split} split; choose another split")
-    found = read_rows(own if has_folders else root, config.domains, allow_bad_rows=config.allow_bad_rows)
-    for note in found.notes:
-        _log.warning("%s", note)
-    rows = found.rows
-    is_marked = any("split" in row.meta for row in rows)
-    if is_marked and not has_folders:
-        rows = tuple(row for row in rows if row.meta.get("split", "train") == split)
-    elif split != "train" and not has_folders and not config.held_out:
-        raise ValueError(
-            f"{str(root)!r} is not split, so it has no {split} problems; set held_out=0.1 to keep a tenth from training, "
-            f"or evaluate on another data folder"
-        )
-    rows = tuple(row for row in rows if split == "test" or row.domain != config.holdout)
-    if not rows:
-        raise ValueError(f"{str(root)!r} has no rows of the {split} split; choose another split")
-    loaded = load_rows(rows, root, pddl_root=config.pddl_root, skip_missing=config.skip_missing)
-    if config.held_out and not has_folders and not is_marked:
-        half = config.held_out / 2
-        shares: dict[Split, float] = {"train": 1 - config.held_out, "validation": half, "test": half}
-        loaded = [entry for entry in loaded if split_of(fingerprint(entry.problem), shares) == split]
-    return loaded
-
-
-def stored_messages(prompt: str | list[dict[str, Any]]) -> tuple[Message, ...]:
-    """A stored prompt as messages; text becomes one user message."""
-    if isinstance(prompt, str):
-        return (Message(role="user", content=prompt),)
-    return tuple(Message(role=message["role"], content=message["content"]) for message in prompt)
 
 
 def _mixed(problems: list[Problem]) -> list[Problem]:

@@ -1,6 +1,7 @@
-"""Planning rows in verl's layout, both ways, and the reward function that verl calls.
+"""Planning rows in verl's layout, both ways.
 
-A row holds both PDDL texts, so it can be judged anywhere without the files it came from.
+A row holds both PDDL texts, so it can be judged anywhere without the files it came from:
+`gradus.integrations.verl.compute_score` does it.
 """
 
 from __future__ import annotations
@@ -9,9 +10,7 @@ import json
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
-from gradus.tasks.planning.cache import load_problem
 from gradus.tasks.planning.folder import Loaded, Row, read_row
-from gradus.tasks.planning.reward import PlanningReward
 
 SOURCE = "gradus/planning/"
 _FACTS = ("split", "problem_id", "domain_file", "problem_file", "difficulty", "bucket")
@@ -69,22 +68,3 @@ def _rebuilt(raw: Mapping[str, Any], info: Mapping[str, Any]) -> dict[str, Any]:
     """A row of ours from verl's columns alone."""
     meta = {name: info[name] for name in (*_FACTS, "scenario") if info.get(name) not in (None, "")}
     return {"prompt": [dict(message) for message in raw["prompt"]], "meta": meta}
-
-
-def compute_score(
-    data_source: str, solution_str: str, ground_truth: str, extra_info: Mapping[str, Any] | None = None
-) -> dict[str, Any]:
-    """verl's reward function for these rows: ``score`` with the default profile, ``acc``, and the verdict's code.
-
-    Raises ValueError for another data source or a ground truth that is not ours: a fault of the set-up, not of the model.
-    """
-    if not data_source.startswith(SOURCE.rstrip("/")):
-        raise ValueError(f"data_source={data_source!r} is not {SOURCE}<domain>; give this function planning rows only")
-    truth = json.loads(ground_truth)
-    problem = load_problem(truth["domain"], truth["problem"])
-    result = _REWARD(problem, solution_str, truth.get("ref_len", truth.get("reference_length")))
-    is_valid = result.verdict is not None and result.verdict.valid
-    return {"score": result.total, "acc": float(is_valid), "code": result.code}
-
-
-_REWARD = PlanningReward()

@@ -219,4 +219,5 @@ FAMILY = Family(
     sizes_of=lambda problem: {"n": len(problem.objects)},
     refer=refer,
     constrain=constrain,
+    silent=frozenset({"on"}),
 )

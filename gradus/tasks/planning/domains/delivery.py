@@ -168,4 +168,5 @@ FAMILY = Family(
     refer=refer,
     constrain=constrain,
     implied=frozenset({"adjacent"}),
+    silent=frozenset({"at"}),
 )

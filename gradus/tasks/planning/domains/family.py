@@ -58,6 +58,9 @@ class Family:
     """A random trajectory constraint as PDDL; None where the problem offers none."""
     implied: frozenset[str] = frozenset()
     """Static predicates that the names of the objects say already; a short prompt leaves them out."""
+    silent: frozenset[str] = frozenset()
+    """Predicates whose name a short prompt leaves out between two objects: ``c0 l4`` for ``(at c0 l4)``. No two of them
+    may take the same types of objects."""
 
 
 def write_problem(name: str, domain: str, layout: Layout, constraint: str | None = None) -> str:

@@ -179,4 +179,5 @@ FAMILY = Family(
     refer=refer,
     constrain=constrain,
     implied=frozenset({"not-eq", "location", "car"}),
+    silent=frozenset({"at"}),
 )

@@ -169,4 +169,5 @@ FAMILY = Family(
     },
     refer=refer,
     constrain=constrain,
+    silent=frozenset({"at", "at-robby"}),
 )

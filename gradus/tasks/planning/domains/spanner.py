@@ -123,4 +123,5 @@ FAMILY = Family(
     sizes_of=_sizes_of,
     refer=refer,
     constrain=constrain,
+    silent=frozenset({"at", "link"}),
 )
