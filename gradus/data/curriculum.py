@@ -13,7 +13,7 @@ from __future__ import annotations
 import copy
 import logging
 import random
-from collections import Counter, deque
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from itertools import chain
 from typing import Any, Generic, Literal, TypeVar
@@ -23,13 +23,13 @@ from gradus.data.adaptive import Mode, Progress
 from gradus.data.credit import Credit
 from gradus.data.curriculum_metrics import Draw, Outcome, draw_metrics, outcome_metrics, outcome_of
 from gradus.data.pool import Pool
+from gradus.data.position import Position, SavedStates
 from gradus.data.schedule import DEFAULT, Phase, PhaseLike, fraction_at, weights_at
 from gradus.data.strata import (
     STATE_VERSION,
     Balance,
     Item,
     ItemLike,
-    PoolName,
     Strata,
     check_batch,
     check_state,
@@ -44,21 +44,10 @@ from gradus.difficulty import BUCKETS, QUANTILES, Bucket, assign_bucket, bucket_
 from gradus.seeds import seed_of
 from gradus.types import Group, Problem
 
-__all__ = [
-    "CurriculumSampler",
-    "Item",
-    "assign_bucket",
-    "bucket_edges",
-    "difficulty",
-    "parse_name",
-    "weights_at",
-]
+__all__ = ["CurriculumSampler", "Item", "assign_bucket", "bucket_edges", "difficulty", "parse_name", "weights_at"]
 
-WINDOW_STEPS = 50
 FALLBACK: tuple[Bucket, ...] = ("medium", "easy", "hard")
 """Where a place goes whose bucket has no problem in the domain."""
-_KEPT_STATES = 64
-"""States kept for steps that are drawn and not yet trained: how far drawing may run ahead."""
 
 _log = logging.getLogger(__name__)
 
@@ -134,26 +123,23 @@ class CurriculumSampler(Generic[T]):
         self.strata = Strata(views, cut_into_buckets(views, buckets, quantiles, edges))
         self._shares = read_shares(self._lanes, domain_weights, balance)
         self.progress = Progress(mode=adaptive, hold_limit=hold_limit)
-        self._pools = make_pools(
-            views, self.strata.buckets, seed, by_domain=balance != "none", by_bucket=bool(self._schedules)
+        self._at = Position(
+            pools=make_pools(
+                views, self.strata.buckets, seed, by_domain=balance != "none", by_bucket=bool(self._schedules)
+            ),
+            progress=self.progress,
+            lane_credit=Credit(self._lanes),
+            credit={lane: Credit(BUCKETS) for lane in self._lanes},
         )
         if balance == "exact":
             warn_of_small_domains(views, batch_size // len(self.domains) * accumulation)
-        # What changes.
-        self._next_step = 0
-        self._lane_credit = Credit(self._lanes)
-        self._credit = {lane: Credit(BUCKETS) for lane in self._lanes}
-        self._fallbacks: Counter[str] = Counter()
-        self._cool_until: dict[int, int] = {}
-        self._window: deque[list[int]] = deque(maxlen=WINDOW_STEPS)
-        self._num_drawn = 0
         # What is only remembered.
         self._last: Draw | None = None
         self._before: Draw | None = None
         self._last_batches: list[list[T]] = []
         self._outcome: dict[str, float] = {}
         self._trained: int | None = None
-        self._states: dict[int, dict[str, Any]] = {}
+        self._states = SavedStates()
 
     @classmethod
     def from_config(
@@ -193,17 +179,17 @@ class CurriculumSampler(Generic[T]):
 
     def step(self, i: int) -> list[list[T]]:
         """The micro-batches of the 0-based optimizer step ``i``. ValueError where ``i`` is not the next one."""
-        if i != self._next_step:
-            raise ValueError(f"step({i}) is out of order; the next step is {self._next_step}")
+        if i != self._at.next_step:
+            raise ValueError(f"step({i}) is out of order; the next step is {self._at.next_step}")
         return self._draw_step(i)
 
     def draw(self, step: int) -> list[T]:
         """All problems of a step in one list. Steps may be left out, never gone back; the same step asked again gives
         the same problems. A pure function of the settings, the loaded state and the steps drawn since."""
-        if self._last is not None and step == self._last.step and self._next_step == step + 1:
+        if self._last is not None and step == self._last.step and self._at.next_step == step + 1:
             return list(chain.from_iterable(self._last_batches))
-        if step < self._next_step:
-            raise ValueError(f"draw({step}) goes back; the next step is {self._next_step}")
+        if step < self._at.next_step:
+            raise ValueError(f"draw({step}) goes back; the next step is {self._at.next_step}")
         return list(chain.from_iterable(self._draw_step(step)))
 
     def redraw(self, step: int, problems: Sequence[T]) -> list[T]:
@@ -211,27 +197,27 @@ class CurriculumSampler(Generic[T]):
         They belong to the step drawn last."""
         if self._last is None or step != self._last.step:
             raise ValueError(f"redraw({step}) needs the step drawn last; draw it first")
-        self._states.pop(step + 1, None)
+        self._states.drop(step + 1)
         drawn: list[T] = []
         for problem in problems:
             index = self._index(problem)
             lane = self.strata.views[index].domain if self.balance != "none" else ""
             bucket = self.strata.buckets[index] if self._schedules else None
-            drawn.append(self.items[self._take(self._pools[lane, bucket], self._last, None)])
+            drawn.append(self.items[self._take(self._at.pools[lane, bucket], self._last, None)])
         self._keep_state()
         return drawn
 
     def begin_at(self, step: int) -> None:
         """Begins anew, with no state, at a step: for a run whose problems were exchanged."""
         assert self._last is None, "nothing has been drawn yet"
-        self._next_step = step
+        self._at.next_step = step
 
     def fast_forward(self, i: int) -> None:
         """Draws and forgets all steps before ``i``. ValueError where results decide what is drawn."""
         if self.progress.mode or self._cooldown_steps:
             raise ValueError("an adaptive curriculum cannot be fast-forwarded; load its state")
-        while self._next_step < i:
-            self._draw_step(self._next_step)
+        while self._at.next_step < i:
+            self._draw_step(self._at.next_step)
 
     def _draw_step(self, step: int) -> list[list[T]]:
         if (self.progress.mode or self._cooldown_steps) and self._last and self._trained != self._last.step:
@@ -245,9 +231,9 @@ class CurriculumSampler(Generic[T]):
             schedule = self._schedules[lane or self.domains[0]]
             draw.weights[lane] = self.progress.weights(lane, step, self.max_steps, schedule)
         batches = [self._micro_batch(step, number, draw) for number in range(self.accumulation)]
-        self._window.append([sum(b == bucket for b in draw.buckets) for bucket in BUCKETS])
+        self._at.window.append([sum(b == bucket for b in draw.buckets) for bucket in BUCKETS])
         self._last_batches = [[self.items[index] for index in batch] for batch in batches]
-        self._next_step = step + 1
+        self._at.next_step = step + 1
         self._keep_state()
         return [list(batch) for batch in self._last_batches]
 
@@ -266,7 +252,7 @@ class CurriculumSampler(Generic[T]):
         """Problems of each lane in the next micro-batch."""
         if self.balance != "carry":
             return {lane: self.batch_size // len(self._lanes) for lane in self._lanes}
-        given = Counter(self._lane_credit.allot(self.batch_size, [self._shares[lane] for lane in self._lanes]))
+        given = Counter(self._at.lane_credit.allot(self.batch_size, [self._shares[lane] for lane in self._lanes]))
         return {lane: given[lane] for lane in self._lanes}
 
     def _buckets_for(self, lane: str, num_places: int, draw: Draw, rng: random.Random) -> list[Bucket | None]:
@@ -275,23 +261,23 @@ class CurriculumSampler(Generic[T]):
         weights = draw.weights[lane]
         if self._draw == "random":
             return list(rng.choices(BUCKETS, [float(weight) for weight in weights], k=num_places))
-        return list(self._credit[lane].allot(num_places, weights))
+        return list(self._at.credit[lane].allot(num_places, weights))
 
     def _pool(self, lane: str, bucket: Bucket | None, draw: Draw) -> Pool:
-        if bucket is None or (lane, bucket) in self._pools:
-            return self._pools[lane, bucket]
-        self._fallbacks[lane] += 1
+        if bucket is None or (lane, bucket) in self._at.pools:
+            return self._at.pools[lane, bucket]
+        self._at.fallbacks[lane] += 1
         draw.num_fallbacks += 1
-        return self._pools[lane, self.stand_in(lane, bucket)]
+        return self._at.pools[lane, self.stand_in(lane, bucket)]
 
     def stand_in(self, domain: str, bucket: Bucket) -> Bucket:
         """The bucket that gives the problems asked of ``bucket``: itself, or what stands in for an empty one."""
         lane = domain if self.balance != "none" else ""
-        return bucket if (lane, bucket) in self._pools else next(b for b in FALLBACK if (lane, b) in self._pools)
+        return bucket if (lane, bucket) in self._at.pools else next(b for b in FALLBACK if (lane, b) in self._at.pools)
 
     def _take(self, pool: Pool, draw: Draw, rng: random.Random | None) -> int:
         index = pool.take_any(rng) if rng else pool.take(lambda index: self._is_barred(index, draw), draw.taken)
-        self._num_drawn += 1
+        self._at.num_drawn += 1
         draw.taken.add(index)
         draw.domains.append(self.strata.views[index].domain)
         draw.buckets.append(self.strata.buckets[index])
@@ -301,13 +287,13 @@ class CurriculumSampler(Generic[T]):
         """Whether a problem has been drawn in this step already, or rests. Plain epochs bar nothing."""
         if self._is_plain and not self._cooldown_steps:
             return False
-        return index in draw.taken or self._cool_until.get(index, 0) > draw.step
+        return index in draw.taken or self._at.cool_until.get(index, 0) > draw.step
 
     # --- results -------------------------------------------------------------------------------------------------
 
     def update(self, i: int, results: Sequence[Outcome]) -> None:
         """Tells what became of the problems of step ``i``, which was drawn before."""
-        if i >= self._next_step:
+        if i >= self._at.next_step:
             raise ValueError(f"update({i}) before step({i}) was drawn")
         for outcome in results:
             index = self.strata.index_of.get((outcome.domain, outcome.key))
@@ -316,12 +302,11 @@ class CurriculumSampler(Generic[T]):
             lane = outcome.domain if self.balance != "none" else ""
             self.progress.observe(lane, self.strata.buckets[index], outcome.success)
             if self._cooldown_steps and not outcome.has_spread:
-                self._cool_until[index] = i + 1 + self._cooldown_steps
-        self._cool_until = {index: until for index, until in self._cool_until.items() if until > i}
+                self._at.cool_until[index] = i + 1 + self._cooldown_steps
+        self._at.cool_until = {index: until for index, until in self._at.cool_until.items() if until > i}
         self._outcome = outcome_metrics(results, self.buckets)
         self._trained = i
-        for step in [step for step in self._states if step <= i]:
-            del self._states[step]
+        self._states.forget(i)
 
     def observe(self, step: int, groups: Sequence[Group]) -> None:
         """`update` with the groups that were sampled in a step, those without signal included."""
@@ -332,8 +317,8 @@ class CurriculumSampler(Generic[T]):
         after `update`, rewards by difficulty and domain. A key without data is left out."""
         if self._last is None or i not in (None, self._last.step):
             raise ValueError(f"metrics({i}) of a step that was not the last one drawn")
-        row = draw_metrics(self._last, self.domains, self._window)
-        row |= {f"curriculum/fallback/{lane}": float(self._fallbacks[lane]) for lane in self._lanes if lane}
+        row = draw_metrics(self._last, self.domains, self._at.window)
+        row |= {f"curriculum/fallback/{lane}": float(self._at.fallbacks[lane]) for lane in self._lanes if lane}
         if self._schedules:
             row["curriculum/fallback_frac"] = self._last.num_fallbacks / max(len(self._last.buckets), 1)
         return row | self._outcome
@@ -346,7 +331,7 @@ class CurriculumSampler(Generic[T]):
     @property
     def epoch(self) -> float:
         """Problems drawn so far, as passes through all of them."""
-        return self._num_drawn / len(self.items)
+        return self._at.num_drawn / len(self.items)
 
     @property
     def is_scheduled(self) -> bool:
@@ -361,23 +346,16 @@ class CurriculumSampler(Generic[T]):
     def requested(self, *, before: bool = False) -> dict[str, dict[Bucket, float]]:
         """Bucket weights by lane of the step drawn last, or of the one ``before`` it; empty without a schedule."""
         draw = self._before if before else self._last
-        return {
-            lane: {bucket: float(weight) for bucket, weight in zip(BUCKETS, weights, strict=True)}
-            for lane, weights in (draw.weights.items() if draw is not None else ())
-        }
+        return {} if draw is None else draw.requested()
 
     # --- state ---------------------------------------------------------------------------------------------------
 
     def state_dict(self) -> dict[str, Any]:
         """Everything that a continuation needs, as JSON: after the step whose results came last, or, where no results
         ever came, after the step drawn last. Steps drawn ahead are not in it."""
-        if self._trained is None or self._trained + 1 == self._next_step:
+        if self._trained is None or self._trained + 1 == self._at.next_step:
             return self._state()
-        state = self._states.get(self._trained + 1)
-        if state is None:
-            raise ValueError(
-                f"the state after step {self._trained} is gone: drawn more than {_KEPT_STATES} steps ahead"
-            )
+        state = self._states.of(self._trained + 1)
         return copy.deepcopy(state) | {"progress": self.progress.state()}
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
@@ -385,34 +363,16 @@ class CurriculumSampler(Generic[T]):
         check_state(state, self._settings())
         if state["max_steps"] != self.max_steps and self._schedules:
             _log.warning("the schedule now runs over %d steps, before %d", self.max_steps, state["max_steps"])
-        self._next_step = int(state["next_step"])
-        for name, pool in self._pools.items():
-            pool.load(state["pools"][_pool_name(name)])
-        self._lane_credit.load(state["lane_credit"])
-        for lane, credit in self._credit.items():
-            credit.load(state["credit"][lane])
-        self._fallbacks = Counter(state["fallbacks"])
-        self._cool_until = {int(index): int(until) for index, until in state["cool_until"].items()}
-        self._window = deque((list(counts) for counts in state["window"]), maxlen=WINDOW_STEPS)
-        self.progress.load(state["progress"])
-        self._num_drawn = int(state["num_drawn"])
+        self._at.load(state)
         self._last, self._before, self._last_batches, self._outcome = None, None, [], {}
-        self._trained, self._states = None, {}
+        self._trained, self._states = None, SavedStates()
 
     def _state(self) -> dict[str, Any]:
         return {
             "version": STATE_VERSION,
-            "next_step": self._next_step,
             "settings": self._settings(),
             "max_steps": self.max_steps,
-            "pools": {_pool_name(name): pool.state() for name, pool in self._pools.items()},
-            "lane_credit": self._lane_credit.state(),
-            "credit": {lane: credit.state() for lane, credit in self._credit.items()},
-            "fallbacks": dict(self._fallbacks),
-            "cool_until": {str(index): until for index, until in self._cool_until.items()},
-            "window": [list(counts) for counts in self._window],
-            "num_drawn": self._num_drawn,
-            "progress": self.progress.state(),
+            **self._at.state(),
         }
 
     def _settings(self) -> dict[str, Any]:
@@ -431,14 +391,8 @@ class CurriculumSampler(Generic[T]):
 
     def _keep_state(self) -> None:
         if not self.progress.mode and not self._cooldown_steps:
-            self._states[self._next_step] = self._state()
-            while len(self._states) > _KEPT_STATES:
-                del self._states[min(self._states)]
+            self._states.keep(self._at.next_step, self._state())
 
     def _index(self, problem: T) -> int:
         view = view_of(problem)
         return self.strata.index_of[view.domain, view.key]
-
-
-def _pool_name(name: PoolName) -> str:
-    return f"{name[0]}/{name[1] or 'all'}"

@@ -25,6 +25,13 @@ class Draw:
     buckets: list[Bucket] = field(default_factory=list)
     num_fallbacks: int = 0
 
+    def requested(self) -> dict[str, dict[Bucket, float]]:
+        """Bucket weights by lane."""
+        return {
+            lane: {bucket: float(weight) for bucket, weight in zip(BUCKETS, weights, strict=True)}
+            for lane, weights in self.weights.items()
+        }
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Outcome:

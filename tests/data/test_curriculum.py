@@ -191,7 +191,7 @@ def test_a_fallback_builds_no_debt():
 def test_every_row_comes_once_before_any_repeats():
     drawer = sampler(schedule=None, max_steps=100)
     for _ in range(3):
-        seen = Counter(item.key for i in range(25) for item in drawer.step(drawer._next_step)[0])
+        seen = Counter(item.key for i in range(25) for item in drawer.step(drawer._at.next_step)[0])
         assert seen == dict.fromkeys((item.key for item in items()), 1)
 
 
