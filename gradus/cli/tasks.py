@@ -14,6 +14,7 @@ from gradus.cli.arguments import Split, names_and_overrides
 from gradus.exits import Code
 
 if TYPE_CHECKING:
+    from gradus.data.prepare import Budget
     from gradus.tasks.check import CheckReport
 
 app = typer.Typer(help="What can be asked: list the tasks, check one.")
@@ -84,6 +85,17 @@ def _check_text(report: CheckReport) -> str:
     return f"{head}\n{console.table([('', 'check', 'expected', 'actual'), *body])}"
 
 
+def _budget(model: str, max_tokens: int) -> Budget:
+    """The limit of prompt tokens as the tokenizer of ``model`` counts them."""
+    from gradus.data.prepare import Budget
+    from gradus.policy.load import load_tokenizer, prompt_tokens
+    from gradus.verbs import need_torch
+
+    need_torch("gradus prepare --tokenizer")
+    loaded = load_tokenizer(model)
+    return Budget(max_tokens=max_tokens, tokenizer=model, count=lambda messages: len(prompt_tokens(loaded, messages)))
+
+
 def prepare(
     arguments: Annotated[list[str], typer.Argument(metavar="TASK [KEY=VALUE]...", help="A task and its options.")],
     out: Annotated[Path | None, typer.Option("--out", help="Folder; default: data/TASK.")] = None,
@@ -91,6 +103,12 @@ def prepare(
     limit: Annotated[int | None, typer.Option("--limit", min=1, help="Problems per split at most.")] = None,
     format: Annotated[Literal["jsonl", "parquet"], typer.Option("--format", help="File format.")] = "jsonl",
     layout: Annotated[Literal["gradus", "verl"], typer.Option("--layout", help="Columns.")] = "gradus",
+    tokenizer: Annotated[
+        str | None, typer.Option("--tokenizer", metavar="MODEL", help="Count prompt tokens as this model does.")
+    ] = None,
+    max_prompt_tokens: Annotated[
+        int, typer.Option("--max-prompt-tokens", min=1, help="Limit, with --tokenizer; longer prompts are left out.")
+    ] = 1024,
     yes: Annotated[bool, typer.Option("--yes", help="Overwrite what is in the folder.")] = False,
 ) -> None:
     """Write a task's problems to files: valid, unique, without overlap of train and test."""
@@ -106,7 +124,15 @@ def prepare(
     folder = out or Path("data") / names[0]
     splits = SPLITS if split is None else (split,)
     manifest = write(
-        names[0], options, folder, splits=splits, limit=limit, format=format, layout=layout, is_overwriting=yes
+        names[0],
+        options,
+        folder,
+        splits=splits,
+        limit=limit,
+        format=format,
+        layout=layout,
+        budget=None if tokenizer is None else _budget(tokenizer, max_prompt_tokens),
+        is_overwriting=yes,
     )
     rows = [("split", "rows", "left out", "file")]
     for name, part in manifest["splits"].items():

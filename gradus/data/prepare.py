@@ -8,10 +8,11 @@ rows, so the same options give the same fingerprint anywhere.
 from __future__ import annotations
 
 import hashlib
+import itertools
 import json
 from collections import Counter
-from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any, Literal
 
@@ -22,11 +23,37 @@ from gradus.data.problems import fingerprint, question
 from gradus.data.sources import MAX_DROPPED_FRAC
 from gradus.exits import Code, Exit
 from gradus.tasks.base import Task, load_task
-from gradus.types import SPLITS, Problem, Split
+from gradus.types import SPLITS, Message, Problem, Split
 
 Format = Literal["jsonl", "parquet"]
 Layout = Literal["gradus", "verl"]
 SCHEMA = "gradus.data/1"
+_HARMLESS = ("duplicate", "prompt_over_budget")
+"""Reasons that say nothing against the source."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Budget:
+    """A limit of prompt tokens. Nothing is ever cut: what does not fit loses the spare parts that its task names, or is
+    left out.
+
+    Example:
+        Budget(max_tokens=1024, tokenizer="Qwen/Qwen2.5-7B-Instruct", count=lambda messages: 540)
+    """
+
+    max_tokens: int
+    tokenizer: str
+    """Whose tokens are counted."""
+    count: Callable[[Sequence[Message]], int]
+    """Tokens of a prompt in the tokenizer's chat template."""
+
+    def fitted(self, task: Task, problem: Problem) -> Problem | None:
+        """The problem with the longest prompt that fits, its tokens in ``meta``; None where none does."""
+        for one in itertools.chain([problem], task.shorter(problem)):
+            num_tokens = self.count(one.messages)
+            if num_tokens <= self.max_tokens:
+                return replace(one, meta={**one.meta, "prompt_tokens": num_tokens})
+        return None
 
 
 @dataclass
@@ -45,6 +72,8 @@ class Prepared:
     """Problems that the task gave."""
     places: dict[str, list[str]] = field(default_factory=dict)
     """By reason, the first of them: file and line, or the name of the problem."""
+    num_shortened: int = 0
+    """Problems whose prompt lost spare parts to fit the limit of tokens."""
     intake: Intake | None = None
     """What became of the rows of the source; None for generated problems."""
 
@@ -65,9 +94,11 @@ def prepare(
     limit: int | None = None,
     format: Format = "jsonl",
     layout: Layout = "gradus",
+    budget: Budget | None = None,
     is_overwriting: bool = False,
 ) -> dict[str, Any]:
-    """Writes ``<split>.<format>`` and ``manifest.json`` into ``out`` and returns the manifest.
+    """Writes ``<split>.<format>``, the task's side tables and ``manifest.json`` into ``out`` and returns the manifest.
+    ``budget`` limits the tokens of a prompt.
 
     Raises:
         ValueError: a wrong option, or ``out`` holds something already. Exit: no usable problems.
@@ -75,7 +106,7 @@ def prepare(
     task = load_task(name, **options)
     if out.exists() and not is_overwriting and any(out.iterdir()):
         raise ValueError(f"{out} is not empty; give another folder with --out, or overwrite it with --yes")
-    prepared = clean(task, [split for split in splits if split in task.splits], limit=limit)
+    prepared = clean(task, [split for split in splits if split in task.splits], limit=limit, budget=budget)
     contents = {f"{split}.{format}": _encode(rows(data, split, layout), format) for split, data in prepared.items()}
     parts = {
         split: _facts(data) | {"file": file, "sha256": hashlib.sha256(content).hexdigest()}
@@ -90,7 +121,11 @@ def prepare(
         "layout": layout,
         "fingerprint": fingerprint(problem for data in prepared.values() for problem in data.problems),
         "splits": parts,
+        **({"prompt_tokens": {"max": budget.max_tokens, "tokenizer": budget.tokenizer}} if budget else {}),
+        **({"made": dict(task.data_facts())} if task.data_facts() else {}),
     }
+    for table, content in task.side_tables().items():
+        contents[f"{table}.{format}"] = _encode([dict(row) for row in content], format)
     durable.make_directory(out)
     for file, content in contents.items():
         durable.write_bytes(out / file, content)
@@ -98,9 +133,11 @@ def prepare(
     return manifest
 
 
-def clean(task: Task, splits: Sequence[Split], *, limit: int | None = None) -> dict[Split, Prepared]:
+def clean(
+    task: Task, splits: Sequence[Split], *, limit: int | None = None, budget: Budget | None = None
+) -> dict[Split, Prepared]:
     """The problems of each split that are valid, unique and in no later split: what the test asks is not trained on."""
-    prepared: dict[Split, Prepared] = {split: _valid(task, split, limit) for split in splits}
+    prepared: dict[Split, Prepared] = {split: _valid(task, split, limit, budget) for split in splits}
     _check_loss(task, prepared)
     taken: dict[str, str] = {}
     for split in reversed(SPLITS):
@@ -116,11 +153,18 @@ def clean(task: Task, splits: Sequence[Split], *, limit: int | None = None) -> d
     return prepared
 
 
-def _valid(task: Task, split: Split, limit: int | None) -> Prepared:
-    """Problems whose oracle gets the highest reward, each question once, and none with two truths."""
+def _valid(task: Task, split: Split, limit: int | None, budget: Budget | None) -> Prepared:
+    """Problems whose prompt fits and whose oracle gets the highest reward, each question once, none with two truths."""
     data = Prepared()
     for problem in task.problems(split, limit):
         data.num_seen += 1
+        if budget is not None:
+            fitted = budget.fitted(task, problem)
+            if fitted is None:
+                data.drop("prompt_over_budget", problem)
+                continue
+            data.num_shortened += fitted.messages != problem.messages
+            problem = fitted
         reason, solution = _proof(task, problem)
         if reason:
             data.drop(reason, problem)
@@ -141,7 +185,7 @@ def _valid(task: Task, split: Split, limit: int | None) -> Prepared:
 def _check_loss(task: Task, prepared: Mapping[Split, Prepared]) -> None:
     """Exit(NOTHING_USABLE) where too many of all problems are not valid."""
     num_seen = sum(data.num_seen for data in prepared.values())
-    num_bad = sum(data.dropped.total() - data.dropped["duplicate"] for data in prepared.values())
+    num_bad = sum(data.dropped.total() - sum(data.dropped[one] for one in _HARMLESS) for data in prepared.values())
     if num_bad > MAX_DROPPED_FRAC * num_seen:
         reasons = "; ".join(f"{split}: {_reasons(data)}" for split, data in prepared.items() if data.dropped)
         raise Exit(
@@ -201,7 +245,8 @@ def _reasons(data: Prepared) -> str:
 def _facts(data: Prepared) -> dict[str, Any]:
     difficulties = [problem.difficulty for problem in data.problems]
     intake = data.intake or Intake(num_rows=len(data.problems) + data.dropped.total())
-    return {
+    shortened = {"shortened": data.num_shortened} if data.num_shortened else {}
+    return shortened | {
         "source_rows": intake.num_rows,
         "rows": len(data.problems),
         "other_splits": intake.num_elsewhere,

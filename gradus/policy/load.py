@@ -55,14 +55,7 @@ class Policy:
 
     def prompt_tokens(self, messages: Sequence[Message]) -> tuple[int, ...]:
         """The chat template applied, up to where the assistant's answer begins, or goes on if the last message is its."""
-        is_begun = messages[-1].role == "assistant"
-        text = self.tokenizer.apply_chat_template(
-            [{"role": message.role, "content": message.content} for message in messages],
-            tokenize=False,
-            add_generation_prompt=not is_begun,
-            continue_final_message=is_begun,
-        )
-        return tuple(self.tokenizer(text, add_special_tokens=False)["input_ids"])  # type: ignore[arg-type]
+        return prompt_tokens(self.tokenizer, messages)
 
     def answer_tokens(self, text: str) -> tuple[int, ...]:
         """Tokens of an assistant's answer with the end of its turn: what supervised warm-up learns."""
@@ -75,6 +68,18 @@ class Policy:
     def trainable(self) -> list[tuple[str, nn.Parameter]]:
         """Named parameters that learn, in a fixed order."""
         return [(name, parameter) for name, parameter in self.model.named_parameters() if parameter.requires_grad]
+
+
+def prompt_tokens(tokenizer: PreTrainedTokenizerBase, messages: Sequence[Message]) -> tuple[int, ...]:
+    """Tokens of a prompt in the tokenizer's chat template; see `Policy.prompt_tokens`."""
+    is_begun = messages[-1].role == "assistant"
+    text = tokenizer.apply_chat_template(
+        [{"role": message.role, "content": message.content} for message in messages],
+        tokenize=False,
+        add_generation_prompt=not is_begun,
+        continue_final_message=is_begun,
+    )
+    return tuple(tokenizer(text, add_special_tokens=False)["input_ids"])  # type: ignore[arg-type]
 
 
 def use_threads(count: int | None) -> None:
@@ -180,6 +185,11 @@ def use_tree_attention(model: PreTrainedModel | Any) -> None:
             f"{type(model).__name__} does not use the attention interface of transformers, so prompts cannot be shared; "
             f"use a model whose attention can be exchanged (Qwen, Llama, Mistral, Gemma, SmolLM, ...)"
         ) from error
+
+
+def load_tokenizer(path: str, revision: str | None = None) -> PreTrainedTokenizerBase:
+    """The tokenizer of a model address. ValueError as `load_policy`."""
+    return _load_tokenizer(resolve_address(path, revision)[0], revision)
 
 
 def _load_tokenizer(address: str, revision: str | None) -> PreTrainedTokenizerBase:

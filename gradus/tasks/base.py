@@ -118,6 +118,18 @@ class Task(abc.ABC):
         """Tables of what `play` gave for both models, None for one that has not played."""
         return ()
 
+    def shorter(self, problem: Problem) -> Iterator[Problem]:
+        """The same problem with ever shorter prompts, for a limit of tokens; nothing where a prompt has no spare parts."""
+        return iter(())
+
+    def side_tables(self) -> Mapping[str, Sequence[Mapping[str, Any]]]:
+        """Rows by name that `gradus prepare` writes beside the problems."""
+        return {}
+
+    def data_facts(self) -> Mapping[str, Any]:
+        """What the manifest of prepared data says of how they were made, after they were."""
+        return {}
+
     @classmethod
     def data_options(cls, path: str) -> dict[str, Any]:
         """The options under which the task reads the user's file or folder ``path`` (`gradus tasks check --data`)."""

@@ -4,44 +4,48 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator, Mapping
-from itertools import islice
 from pathlib import Path
 from typing import Any
 
 from gradus.data.sources import Source
 from gradus.tasks.economy.contexts import split_of
 from gradus.tasks.economy.errors import DataError, LeakageError
+from gradus.tasks.economy.memory import Memory
 from gradus.tasks.economy.reward import SOURCE
 from gradus.tasks.economy.values import Values
 from gradus.types import SPLITS, Message, Problem, Split
 
 _SHAPING = ("prompt", "lang", "few_shot", "envelope", "reward")
 """Options that are written into the rows."""
+_ENDINGS = ("jsonl", "parquet")
 
 
-def read_problems(source: str, split: Split, limit: int | None, options: Mapping[str, Any]) -> Iterator[Problem]:
+def read_problems(source: str, split: Split) -> Iterator[Problem]:
     """Yields the rows of a split. DataError for a row that cannot be scored, LeakageError for an economy of another
-    split, ValueError for a folder that was prepared with other options."""
-    _check_options(Path(source), options)
-    rows = Source(source).rows(split, need=("id", "messages", "truth", "domain", "difficulty", "meta"))
-    for row in islice(rows, limit):
+    split."""
+    for row in Source(source).rows(split, need=("id", "messages", "truth", "domain", "difficulty", "meta")):
         yield _problem(row.fields, split)
 
 
-def _check_options(folder: Path, options: Mapping[str, Any]) -> None:
-    manifest = folder / "manifest.json"
+def options_that_differ(source: str, options: Mapping[str, Any]) -> list[str]:
+    """Names of the options, of those written into the rows, with which the folder was not prepared. ValueError for a
+    folder without manifest."""
+    manifest = Path(source) / "manifest.json"
     if not manifest.is_file():
         raise ValueError(
-            f"source={str(folder)!r} has no manifest.json; write it with: gradus prepare economy --out {folder}"
+            f"source={source!r} has no manifest.json; write it with: gradus prepare economy --out {source}"
         )
     made = json.loads(manifest.read_text(encoding="utf-8")).get("options", {})
-    wrong = [name for name in _SHAPING if made.get(name) != options[name]]
-    if wrong:
-        name = wrong[0]
-        raise ValueError(
-            f"source={str(folder)!r} was prepared with {name}={made.get(name)!r}, and the task has {name}={options[name]!r}; "
-            f"set {name}={made.get(name)!r}, or prepare another folder"
-        )
+    return [name for name in _SHAPING if made.get(name) != options[name]]
+
+
+def read_memory(source: str) -> Memory | None:
+    """The memory of good decisions of a prepared folder; None where it has none. LeakageError for a row of an economy
+    that is no training economy."""
+    paths = [path for ending in _ENDINGS if (path := Path(source) / f"memory.{ending}").is_file()]
+    if not paths:
+        return None
+    return Memory.of([dict(row.fields) for row in Source(str(paths[0])).rows("train")])
 
 
 def _problem(fields: Mapping[str, Any], split: Split) -> Problem:

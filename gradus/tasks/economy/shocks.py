@@ -18,8 +18,9 @@ def _uniform(name: str, values: ArrayLike, num_axes: int) -> Floats:
     array = np.asarray(values, dtype=np.float64)
     wrong = ~((array >= 0) & (array < 1))
     if wrong.any():
-        at = tuple(int(axis[0]) for axis in np.nonzero(wrong))
-        raise ValueError(f"{name}{list(at)}={array[at]} is outside [0, 1); shocks are uniform draws")
+        at = tuple(int(axis[0]) for axis in np.nonzero(np.atleast_1d(wrong)))
+        value, place = np.atleast_1d(array)[at], list(at) if array.ndim else ""
+        raise ValueError(f"{name}{place}={value} is outside [0, 1); shocks are uniform draws")
     if array.ndim > num_axes:
         raise ValueError(f"{name} has shape {array.shape}; at most {num_axes} axes are known")
     return array

@@ -155,6 +155,8 @@ class Snapshot:
             raise SnapshotError(f"snapshot: an array is not made of numbers ({error})") from None
         n = len(read["wage"])
         for name in _RECENT:
+            if read[name].size % max(n, 1):
+                raise SnapshotError(f"snapshot: {name} has {read[name].size} entries for {n} households; make it again")
             read[name] = read[name].reshape(-1, n)
         snapshot = cls(**numbers, **read)
         if value.get("hash") != snapshot._digest():

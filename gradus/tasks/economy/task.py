@@ -4,15 +4,17 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from itertools import islice
 from typing import TYPE_CHECKING, Any, ClassVar
 
+from gradus.data.intake import Intake
 from gradus.health.rule import Rule
 from gradus.tasks.base import Answer, Task, TaskConfig
 from gradus.tasks.economy.checks import reading_cases
 from gradus.tasks.economy.decision import canonical
 from gradus.tasks.economy.health import RULES
 from gradus.tasks.economy.options import EconomyTaskConfig
-from gradus.tasks.economy.reward import FAILED, SOURCE, read, score
+from gradus.tasks.economy.reward import FAILED, read, score
 from gradus.tasks.economy.values import Values
 from gradus.types import SPLITS, Finish, Group, Problem, Score, Split
 
@@ -66,22 +68,41 @@ class EconomyTask(Task):
         if split not in SPLITS:
             raise ValueError(f"split {split!r} does not exist; there are: {', '.join(SPLITS)}")
         if self.config.source != "generate":
-            from gradus.tasks.economy.files import read_problems
-
-            yield from read_problems(self.config.source, split, limit, self.config.model_dump())
+            yield from self._from_folder(split, limit)
             return
         from gradus.tasks.economy.contexts import contexts
 
-        languages = self._languages()
-        num = None if limit is None else -(-limit // len(languages))
-        left = limit
-        for context in contexts(split, num, skip=self._skipped(split)):
-            for problem in self._of_context(context):
-                if left is not None:
-                    left -= 1
-                    if left < 0:
-                        return
-                yield problem
+        num = None if limit is None else -(-limit // len(self._languages()))
+        self.intakes[split] = Intake()
+        made = (p for one in contexts(split, num, skip=self._skipped(split)) for p in self._of_context(one, split))
+        yield from islice(made, limit)
+
+    def _from_folder(self, split: Split, limit: int | None) -> Iterator[Problem]:
+        """The rows of a prepared folder; where it was prepared with other prompts, the prompts are written anew."""
+        from gradus.tasks.economy.assembly import snapshot_of
+        from gradus.tasks.economy.files import options_that_differ, read_problems
+
+        folder, languages = self.config.source, self._languages()
+        differing = options_that_differ(folder, self.config.model_dump())
+        skip = self._skipped(split)
+        if not differing:
+            yield from islice(read_problems(folder, split), skip * len(languages), _end(skip * len(languages), limit))
+            return
+        rows = {problem.meta["context_id"]: problem for problem in read_problems(folder, split)}
+        made = (
+            self._problem(
+                _name(row.meta["context_id"], language, self.config.lang),
+                snapshot_of(row),
+                row.truth["household"],
+                Values.from_row(row.truth, row.id),
+                language,
+                {name: row.truth[name] for name in ("split", "economy_seed")}
+                | {name: row.meta[name] for name in ("cell", "logged_work", "logged_consumption")},
+            )
+            for row in islice(rows.values(), skip, None)
+            for language in languages
+        )
+        yield from islice(made, limit)
 
     def _skipped(self, split: Split) -> int:
         return self.config.skip_contexts if split == "train" else 0
@@ -95,23 +116,35 @@ class EconomyTask(Task):
     def _languages(self) -> tuple[str, ...]:
         return ("en", "zh") if self.config.lang == "both" else (self.config.lang,)
 
-    def _of_context(self, context: Context) -> Iterator[Problem]:
+    def _of_context(self, context: Context, split: Split) -> Iterator[Problem]:
         """One problem per language; none where best and random answer are too close, which is counted."""
         from gradus.tasks.economy.counterfactual import value_table
         from gradus.tasks.economy.values import MIN_GAP
 
         values = value_table(context.snapshot, context.household, context.split)
-        self.counts["cells_passed"] += context.num_passed
-        if not values.gap >= MIN_GAP:
-            self.counts["gap_too_small"] += 1
-            return
+        self.counts[f"cells_passed/{split}"] += context.num_passed
         for language in self._languages():
-            suffix = f"/{language}" if self.config.lang == "both" else ""
+            name = _name(f"economy/{context.id}", language, self.config.lang)
+            self.intakes[split].num_rows += 1
+            if not values.gap >= MIN_GAP:
+                self.intakes[split].drop("gap_too_small", name)
+                continue
             place = {"split": context.split, "economy_seed": context.economy_seed, "cell": context.cell}
             place |= {"logged_work": context.logged[0], "logged_consumption": context.logged[1]}
-            yield self._problem(
-                f"economy/{context.id}{suffix}", context.snapshot, context.household, values, language, place
-            )
+            yield self._problem(name, context.snapshot, context.household, values, language, place)
+
+    def shorter(self, problem: Problem) -> Iterator[Problem]:
+        """The same decision with fewer examples, one by one; at last without the table of the last months."""
+        from gradus.tasks.economy.assembly import shortened, snapshot_of
+
+        if self.config.prompt == "full":
+            yield from shortened(self.config, problem, snapshot_of(problem), self._examples_of_problem(problem))
+
+    def _examples_of_problem(self, problem: Problem) -> Sequence[dict[str, Any]]:
+        if not problem.meta["few_shot_ids"]:
+            return ()
+        by_id = {row["id"]: row for row in self.memory.rows}
+        return [by_id[name] for name in problem.meta["few_shot_ids"]]
 
     def problem(self, **raw: Any) -> Problem:
         """Builds a problem from ``snapshot`` and ``household``; its values are simulated with 32 shock sets."""
@@ -144,62 +177,11 @@ class EconomyTask(Task):
         language: str,
         place: Mapping[str, Any],
     ) -> Problem:
-        from gradus.tasks.economy import contexts, facts, memory, prompts
+        from gradus.tasks.economy.assembly import assembled
+        from gradus.tasks.economy.contexts import features
 
-        config = self.config
-        similar = contexts.features(snapshot, household)
-        examples = self._examples(similar, place["economy_seed"])
-        messages = prompts.messages(
-            snapshot,
-            household,
-            language=language,
-            form=config.prompt,
-            envelope=config.envelope,
-            examples=examples,
-        )
-        truth: dict[str, Any] = {
-            "data_source": SOURCE,
-            "snapshot_id": snapshot.id,
-            "split": place["split"],
-            "economy_seed": place["economy_seed"],
-            "month": snapshot.month,
-            "household": household,
-            "state": {
-                "ln_real_wage": similar["ln_real_wage"],
-                "wealth_months": float(contexts.wealth(snapshot)[household]),
-                "worked": int(snapshot.worked[household]),
-                "wealth_tercile": contexts.tercile(float(contexts.wealth(snapshot)[household])),
-            },
-            **values.to_row(),
-        }
-        if examples:
-            truth["few_shot"] = [[example["work"], example["consumption"]] for example in examples]
-        if config.reward == "seed":
-            truth["extra_info"] = facts.seed_facts(snapshot, household)
-        if "snapshot" in place:
-            truth["snapshot"] = place["snapshot"]
-        meta = {key: value for key, value in place.items() if key not in ("split", "economy_seed", "snapshot")}
-        return Problem(
-            id=name,
-            task=self.name,
-            messages=messages,
-            truth=truth,
-            domain=contexts.regime(snapshot),
-            difficulty=min(max(1 - values.reward(*memory.BEST_CONSTANT), 0.0), 1.0),
-            meta={
-                "source": config.source,
-                "prompt": f"{prompts.PROMPT_IDS[config.prompt]}-{language}",
-                "lang": language,
-                "context_id": name.removesuffix(f"/{language}"),
-                "regime_seed": contexts.regime_seed(snapshot),
-                "features": similar,
-                "ln_real_savings": _ln_real_savings(snapshot, household),
-                "rate": snapshot.rate,
-                "few_shot_ids": [example["id"] for example in examples],
-                "cluster": f"economy {place['economy_seed']}" if place["economy_seed"] is not None else name,
-                **meta,
-            },
-        )
+        examples = self._examples(features(snapshot, household), place["economy_seed"])
+        return assembled(self.config, name, snapshot, household, values, language, place, examples)
 
     def _examples(self, query: Mapping[str, float], economy_seed: int | None) -> Sequence[dict[str, Any]]:
         k = self.config.few_shot
@@ -211,13 +193,26 @@ class EconomyTask(Task):
 
     @property
     def memory(self) -> Memory:
-        """Good decisions of the training economies, built when first needed."""
+        """Good decisions of the training economies: built when first needed, or read from the prepared folder."""
         if self._memory is None:
             from gradus.tasks.economy.contexts import contexts
+            from gradus.tasks.economy.files import read_memory
             from gradus.tasks.economy.memory import Memory
 
-            self._memory = Memory.build(contexts("train", self.config.memory_contexts))
+            kept = None if self.config.source == "generate" else read_memory(self.config.source)
+            self._memory = kept or Memory.build(contexts("train", self.config.memory_contexts))
         return self._memory
+
+    def side_tables(self) -> dict[str, list[dict[str, Any]]]:
+        """The memory of good decisions, where prompts show them."""
+        return {"memory": [dict(row) for row in self.memory.rows]} if self.config.few_shot else {}
+
+    def data_facts(self) -> dict[str, Any]:
+        """Seeds and thresholds of the contexts, what was passed over, strata with few good decisions."""
+        from gradus.tasks.economy.assembly import facts_of_contexts
+
+        thin = dict(self._memory.thin) if self._memory else {}
+        return facts_of_contexts() | {"counts": dict(sorted(self.counts.items())), "thin_strata": thin}
 
     # ------------------------------------------------------------------ judging
 
@@ -243,6 +238,7 @@ class EconomyTask(Task):
 
     def _live(self, problem: Problem, text: str, values: Values, judged: Score, finish: Finish) -> Score:
         """The same judgement with the value simulated now."""
+        from gradus.tasks.economy.assembly import snapshot_of
         from gradus.tasks.economy.counterfactual import live_rewards
         from gradus.tasks.economy.values import CORRECT_FROM
 
@@ -250,7 +246,7 @@ class EconomyTask(Task):
         assert decision.work is not None and decision.consumption is not None
         truth = problem.truth
         (worth,) = live_rewards(
-            _snapshot_of(problem),
+            snapshot_of(problem),
             truth["household"],
             [(decision.work, decision.consumption)],
             values,
@@ -361,25 +357,10 @@ class EconomyTask(Task):
         return row
 
 
-def _ln_real_savings(snapshot: Snapshot, household: int) -> float:
-    """Savings in units of 16.8 goods, as a logarithm: a feature of the regression rung."""
-    import math
-
-    return math.log1p(float(snapshot.savings[household]) / (16.8 * snapshot.price))
+def _name(context_id: str, language: str, lang: str) -> str:
+    """The id of a problem: its context's, with the language where there are two."""
+    return f"{context_id}/{language}" if lang == "both" else context_id
 
 
-def _snapshot_of(problem: Problem) -> Snapshot:
-    """The snapshot that a problem was made from: stored, or simulated again from its economy's seed."""
-    from gradus.tasks.economy.contexts import moment_of
-    from gradus.tasks.economy.errors import DataError
-    from gradus.tasks.economy.snapshot import Snapshot
-
-    truth = problem.truth
-    if "snapshot" in truth:
-        return Snapshot.from_json(truth["snapshot"])
-    if truth.get("economy_seed") is None:
-        raise DataError(f"{problem.id}: mode='live' needs a snapshot, and the row has neither one nor an economy seed")
-    snapshot = moment_of(truth["economy_seed"], truth["month"]).snapshot
-    if snapshot.id != truth["snapshot_id"]:
-        raise DataError(f"{problem.id}: snapshot {truth['snapshot_id']} was made by another version; prepare it again")
-    return snapshot
+def _end(skip: int, limit: int | None) -> int | None:
+    return None if limit is None else skip + limit

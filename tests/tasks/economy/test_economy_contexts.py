@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 from dataclasses import replace
 
@@ -9,7 +10,7 @@ import numpy as np
 import pytest
 
 from gradus.tasks.base import load_task
-from gradus.tasks.economy import contexts, prompts
+from gradus.tasks.economy import contexts, counterfactual, prompts
 from gradus.tasks.economy.errors import DataError, LeakageError
 from gradus.tasks.economy.facts import seed_facts
 from gradus.tasks.economy.memory import FEATURES, Memory, copied, good_rows
@@ -209,6 +210,16 @@ def test_a_problem_from_raw_fields() -> None:
         load_task("economy", mode="live").score(problem, task.oracle(problem))
 
 
+@pytest.fixture(scope="module")
+def prepared(tmp_path_factory):
+    """Six training and six validation contexts with English prompts in full."""
+    from gradus.data.prepare import prepare
+
+    folder = tmp_path_factory.mktemp("economy")
+    prepare("economy", {}, folder, splits=("train", "validation"), limit=6)
+    return folder
+
+
 @pytest.mark.parametrize("options", [{"lang": "fr"}, {"reward": "x"}, {"prompt": "compact", "few_shot": 3}, {"few_shot": 9},
                                      {"mode": "live", "reward": "seed"}, {"grid_penalty": 0.5}])  # fmt: skip
 def test_wrong_options_are_refused(options: dict) -> None:
@@ -224,8 +235,8 @@ def test_a_prepared_folder_gives_the_same_problems(tmp_path) -> None:
         prepare("economy", {}, tmp_path / format, splits=("train",), limit=3, format=format)
         read = list(load_task("economy", source=str(tmp_path / format)).problems("train"))
         assert [(p.id, p.truth, p.messages) for p in read] == [(p.id, p.truth, p.messages) for p in made]
-    with pytest.raises(ValueError, match="prepared with lang='en'"):
-        next(load_task("economy", source=str(tmp_path / "jsonl"), lang="zh").problems("train"))
+    made = json.loads((tmp_path / "jsonl" / "manifest.json").read_text())["made"]
+    assert made["economy_seeds"]["test"] == [2_000_000, 2_000_079]
     (tmp_path / "jsonl" / "validation.jsonl").write_bytes((tmp_path / "jsonl" / "train.jsonl").read_bytes())
     with pytest.raises(LeakageError, match="economy 0 belongs to train, and stands in validation"):
         next(load_task("economy", source=str(tmp_path / "jsonl")).problems("validation"))
@@ -235,6 +246,41 @@ def test_a_prepared_folder_gives_the_same_problems(tmp_path) -> None:
         next(load_task("economy", source=str(tmp_path / "jsonl")).problems("train"))
     with pytest.raises(ValueError, match=r"no manifest\.json"):
         next(load_task("economy", source=str(tmp_path)).problems("train"))
+
+
+SHAPES = [{"prompt": "compact"}, {"lang": "both"}, {"reward": "seed"}, {"lang": "zh", "skip_contexts": 1}]
+
+
+@pytest.mark.parametrize("options", SHAPES)
+def test_one_prepared_folder_serves_every_prompt(prepared, options: dict, monkeypatch) -> None:
+    made = list(load_task("economy", **options).problems("train", 4))
+    monkeypatch.setattr(counterfactual, "value_table", None)  # nothing is valued again
+    read = list(load_task("economy", source=str(prepared), **options).problems("train", 4))
+    assert [(p.id, p.truth, p.messages, p.domain) for p in read] == [
+        (p.id, p.truth, p.messages, p.domain) for p in made
+    ]
+    assert all(json.dumps(dict(p.meta)) for p in read)
+
+
+def test_contexts_of_a_warm_up_can_be_passed_over(prepared) -> None:
+    ids = [p.id for p in load_task("economy").problems("train", 5)]
+    for source in ("generate", str(prepared)):
+        later = load_task("economy", source=source, skip_contexts=3)
+        assert [p.id for p in later.problems("train", 2)] == ids[3:5]
+        assert next(later.problems("validation", 1)).id == "economy/validation/00000"
+
+
+def test_examples_can_be_read_from_the_folder(tmp_path) -> None:
+    from gradus.data.prepare import prepare
+
+    options = {"few_shot": 3, "memory_contexts": 20}
+    for format in ("jsonl", "parquet"):
+        manifest = prepare("economy", options, tmp_path / format, splits=("validation",), limit=2, format=format)
+        assert manifest["made"]["thin_strata"] and manifest["made"]["counts"]["examples_missing"] > 0
+        task = load_task("economy", source=str(tmp_path / format), **options)
+        assert task.memory.rows == load_task("economy", **options).memory.rows
+        (problem, _) = task.problems("validation")
+        assert problem.meta["few_shot_ids"]
 
 
 def test_collapse_shows_in_the_metrics() -> None:
