@@ -254,6 +254,21 @@ class CheckpointConfig(Section):
     """Time that a stop by a signal should take; a longer one is said, for the scheduler's setting."""
 
 
+class BackendConfig(Section):
+    """Who trains. What differs between the backends: `docs/trl.md`."""
+
+    name: Literal["native", "trl"] = "native"
+    """``native``: own loop. ``trl``: GRPOTrainer of TRL with the same problems, scores, records and checkpoints."""
+    extra: dict[str, Any] = {}
+    """Settings of the foreign trainer by its own names, where no key of ours says the same; e.g. {use_vllm: true}."""
+
+    @model_validator(mode="after")
+    def _fits_together(self) -> BackendConfig:
+        if self.extra and self.name == "native":
+            raise ValueError(f"extra={self.extra} is for a foreign trainer; set backend.name=trl, or remove it")
+        return self
+
+
 class RecordsConfig(Section):
     """What is written beside the metrics."""
 
@@ -291,6 +306,7 @@ class Config(Section):
     health: HealthConfig = HealthConfig()
     checkpoint: CheckpointConfig = CheckpointConfig()
     records: RecordsConfig = RecordsConfig()
+    backend: BackendConfig = BackendConfig()
 
     @model_validator(mode="after")
     def _fits_together(self) -> Config:

@@ -33,7 +33,16 @@ def plan(config: Config, kind: Kind) -> dict[str, Any]:
         "model": model_facts(config),
         "tasks": {name: _task(name, options) for name, options in config.tasks.items()},
         "imports": ["torch", "transformers", "safetensors", *(["peft"] if config.model.lora else [])],
+        **(_backend(config) if kind == "train" and config.backend.name != "native" else {}),
     }
+
+
+def _backend(config: Config) -> dict[str, Any]:
+    """What the other trainer is told, and what differs from a native run."""
+    from gradus.train.backends.trl_settings import arguments, differences
+
+    settings = {name: value for name, value in arguments(config).items() if name not in ("output_dir", "use_cpu")}
+    return {"backend": {"name": config.backend.name, "arguments": settings, "differences": differences(config)}}
 
 
 def as_text(facts: Mapping[str, Any]) -> str:
@@ -43,6 +52,9 @@ def as_text(facts: Mapping[str, Any]) -> str:
     lines += [f"  model {name.replace('_', ' ')}: {_shown(value)}" for name, value in facts["model"].items()]
     for task, values in facts["tasks"].items():
         lines += [f"  task {task} {name.replace('_', ' ')}: {_shown(value)}" for name, value in values.items()]
+    if backend := facts.get("backend"):
+        lines += [f"  {backend['name']} {name}={_shown(value)}" for name, value in backend["arguments"].items()]
+        lines += [f"  {backend['name']}: {line}" for line in backend["differences"]]
     return "\n".join([*lines, f"  would import: {', '.join(facts['imports'])}"])
 
 

@@ -114,7 +114,7 @@ def _to_the_end(start: Start, problems: Problems | None) -> dict[str, Any]:
         return facts | start.run.status()
     console.info(f"{'resumes' if start.action == 'resume' else 'new run'}: {start.run.path}")
     try:
-        summary = _loop(start.kind)(start, problems)
+        summary = _loop(start.kind, start.resolved.config.backend.name)(start, problems)
         return facts | summary | {"report": _report(start.run)}
     except (Exit, ValueError, OSError):
         raise
@@ -124,11 +124,15 @@ def _to_the_end(start: Start, problems: Problems | None) -> dict[str, Any]:
         raise Exit(Code.INTERNAL, message, hint=f"its traceback is in {start.run.events}") from error
 
 
-def _loop(kind: Kind) -> Callable[[Start, Problems | None], dict[str, Any]]:
+def _loop(kind: Kind, backend: str) -> Callable[[Start, Problems | None], dict[str, Any]]:
     if kind == "sft":
         from gradus.train.warmup import sft
 
         return sft
+    if backend == "trl":
+        from gradus.train.backends.trl import train as train_with_trl
+
+        return train_with_trl
     from gradus.train.loop import train
 
     return train

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+from typing import Annotated, Literal
 
 import typer
 
@@ -37,12 +37,26 @@ def show(
 
 
 @app.command()
-def validate(arguments: Annotated[list[str], typer.Argument(metavar="RECIPE... [KEY=VALUE]...")]) -> None:
+def validate(
+    arguments: Annotated[list[str], typer.Argument(metavar="RECIPE... [KEY=VALUE]...")],
+    backend: Annotated[
+        Literal["native", "trl"] | None, typer.Option("--backend", help="Also: can this trainer honour it all?")
+    ] = None,
+) -> None:
     """Say ok, or everything that is wrong."""
     from gradus import console
 
-    config_of(arguments)
-    console.answer({"ok": True}, "ok")
+    resolved = config_of([*arguments, *([f"backend.name={backend}"] if backend else [])])
+    if resolved.config.backend.name == "native":
+        return console.answer({"ok": True}, "ok")
+    from gradus.train.backends.trl_settings import arguments as settings_of
+    from gradus.train.backends.trl_settings import check, differences
+
+    check(resolved)
+    settings = {name: value for name, value in settings_of(resolved.config).items() if name != "output_dir"}
+    lines = differences(resolved.config)
+    facts = {"ok": True, "arguments": settings, "differences": lines}
+    return console.answer(without_secrets(facts), "\n".join(["ok; what is not as in a native run:", *lines]))
 
 
 @app.command()

@@ -43,9 +43,14 @@ def train(
     from_scratch: FromScratch = False,
     accept: AcceptData = False,
     force: Force = False,
+    backend: Annotated[
+        Literal["native", "trl"] | None, typer.Option("--backend", help="Who trains; short for backend.name=...")
+    ] = None,
     dry_run: DryRun = False,
 ) -> None:
     """Train with GRPO; an interrupted run goes on by itself."""
+    if backend is not None:
+        arguments = [*arguments, f"backend.name={backend}"]
     _train("train", arguments, dry_run, new=new, from_scratch=from_scratch, accept_data_change=accept, force=force)
 
 
@@ -69,7 +74,12 @@ def plan_only(kind: Literal["train", "sft", "evaluate", "probe"], arguments: Seq
     from gradus.probing import newest
     from gradus.verbs import runs_folder
 
-    config = config_of(arguments).config
+    resolved = config_of(arguments)
+    config = resolved.config
+    if kind == "train" and config.backend.name == "trl":
+        from gradus.train.backends.trl_settings import check
+
+        check(resolved)
     facts = without_secrets(plan.plan(config, kind))
     if kind == "train" and (path := newest(config, runs_folder())) is not None:
         cost = read_json(path).get("cost") or {}

@@ -38,11 +38,8 @@ def train(start: Start, problems: Problems | None = None) -> dict[str, Any]:
     with opened(start, problems or load_problems(config)) as session:
         check_space(session)
         algorithm = resolve_algorithm(config.algorithm)
-        reference = _reference(session, algorithm)
-        tasks = session.problems.tasks
-        held_out = held_out_problems(config, tasks)
-        buckets = held_out_buckets(session.state.curriculum, held_out)
-        evaluator = Evaluator(session.run, config, held_out, tasks, train=session.problems.train, buckets=buckets)
+        reference = reference_of(session, algorithm)
+        evaluator = evaluator_of(session)
         evaluate_owed(session, evaluator)
         while session.state.step < config.num_steps:
             try:
@@ -69,7 +66,7 @@ def take_step(session: Session, evaluator: Evaluator, algorithm: Algorithm, refe
         state.counters["num_tokens"] += num_tokens + sum(
             len(group.prompt_tokens) * len(group.completions) for group in groups
         )
-        _stop_on_scoring_errors(session, row["scoring/error_frac"])
+        stop_on_scoring_errors(session, row["scoring/error_frac"])
         state.pending = plan_updates(groups, session, algorithm)
     update_started = time.monotonic()
     row |= update(
@@ -91,6 +88,14 @@ def take_step(session: Session, evaluator: Evaluator, algorithm: Algorithm, refe
     session.count_skip(row)
     del state.pending[0]
     session.finish_step(row, seconds=time.monotonic() - started, evaluate=lambda: evaluate_now(session, evaluator))
+
+
+def evaluator_of(session: Session) -> Evaluator:
+    """What evaluates this run: its held-out problems, looked for among the training ones."""
+    config, tasks = session.config, session.problems.tasks
+    held_out = held_out_problems(config, tasks)
+    buckets = held_out_buckets(session.state.curriculum, held_out)
+    return Evaluator(session.run, config, held_out, tasks, train=session.problems.train, buckets=buckets)
 
 
 def evaluate_now(session: Session, evaluator: Evaluator) -> dict[str, float]:
@@ -174,11 +179,13 @@ def plan_updates(groups: Sequence[Group], session: Session, algorithm: Algorithm
     passes = config.optimizer.passes_per_batch
     for number, (cut, batch) in enumerate(zip(cuts * passes, batches * passes, strict=True), start=step + 1):
         if number == 1 or number % config.records.rollouts_every_steps == 0:
-            session.state.records[str(number)] = rollout_rows(cut, batch, step=number, seed=config.seed)
+            session.state.records[str(number)] = rollout_rows(
+                cut, batch.advantages_B.tolist(), step=number, seed=config.seed
+            )
     return batches * passes
 
 
-def _reference(session: Session, algorithm: Algorithm) -> nn.Module | None:
+def reference_of(session: Session, algorithm: Algorithm) -> nn.Module | None:
     """A frozen copy of the base model where the KL term needs one and no adapter can be switched off."""
     if algorithm.kl_coef == 0 or session.config.model.lora is not None:
         return None
@@ -186,7 +193,7 @@ def _reference(session: Session, algorithm: Algorithm) -> nn.Module | None:
     return load_policy(base, seed=session.config.seed, is_trainable=False).model
 
 
-def _stop_on_scoring_errors(session: Session, error_frac: float) -> None:
+def stop_on_scoring_errors(session: Session, error_frac: float) -> None:
     """A scorer that fails too often ends the run before it teaches nonsense."""
     recent = [*session.state.counters["recent_error_frac"][-4:], error_frac]
     session.state.counters["recent_error_frac"] = recent

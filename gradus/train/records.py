@@ -8,14 +8,15 @@ from typing import Any
 
 from gradus.evaluation.evaluate import prompt_text
 from gradus.seeds import seed_of
-from gradus.train.batch import Batch
 from gradus.types import Group
 
 NUM_RANDOM = 8
 
 
-def rollout_rows(groups: Sequence[Group], batch: Batch, *, step: int, seed: int) -> list[dict[str, Any]]:
-    """Rows of ``rollouts/step_*.jsonl``, in the order of problems and samples."""
+def rollout_rows(
+    groups: Sequence[Group], advantages_B: Sequence[float], *, step: int, seed: int
+) -> list[dict[str, Any]]:
+    """Rows of ``rollouts/step_*.jsonl``, in the order of problems and samples; ``B`` completions of all groups."""
     places = [(row, sample) for row, group in enumerate(groups) for sample in range(len(group.completions))]
     chosen = set(random.Random(seed_of("records", seed, step)).sample(range(len(places)), min(NUM_RANDOM, len(places))))
     first = 0
@@ -24,7 +25,7 @@ def rollout_rows(groups: Sequence[Group], batch: Batch, *, step: int, seed: int)
         chosen |= {first + order[0], first + order[-1]}
         first += len(group.scores)
     return [
-        _row(groups[places[index][0]], places[index][1], float(batch.advantages_B[index]), step)
+        _row(groups[places[index][0]], places[index][1], advantages_B[index], step)
         for index in sorted(chosen)
     ]
 

@@ -56,6 +56,8 @@ class Session:
         self._saver = Saver(self.run, warn=self.warn, durable_step=start.checkpoint.step if start.checkpoint else None)
         self._started = time.monotonic()
         self.train_problems: Sequence[Problem] = problems.train
+        self.steps_per_save = 1
+        """The run can be saved after multiples of it; a trainer that cannot go on within a batch sets another value."""
         self.state = self._open_state(start.checkpoint)
         self._boundary = self._mark()
         self._watch_from_here()
@@ -214,7 +216,8 @@ class Session:
 
     def stop_if_sick(self) -> None:
         """Exit(HEALTH) with a checkpoint where a critical alert asks for it."""
-        if (alert := self._critical) is not None and self.state.step < self.config.num_steps:
+        is_open = self.state.step < self.config.num_steps and self.state.step % self.steps_per_save == 0
+        if (alert := self._critical) is not None and is_open:
             self._critical = None
             self.save()
             raise Exit(

@@ -91,6 +91,7 @@ def open_run(
         ValueError: another config or data, a smaller ``num_steps``, a bad name, a folder that is no run.
         Exit: lock held or folder not writable (USAGE), no whole checkpoint (NOTHING_USABLE), disk (MACHINE).
     """
+    _check_backend(resolved, kind)
     path = inside(Path(runs_dir), resolved.config.name or made_name(resolved.config))
     if new:
         path = next_free(path)
@@ -113,10 +114,24 @@ def open_existing(
     """As ``open_run`` for a run given by its folder: its own config, with ``overrides``."""
     run = RunDirectory.open(path)
     resolved = stored(run, overrides)
+    _check_backend(resolved, kind)
     options = _Options(kind, data_fingerprint, from_scratch, accept_data_change)
     if new:
         return _begin(RunDirectory.create(next_free(run.path)), resolved, options)
     return _continue(run, resolved, options)
+
+
+def _check_backend(resolved: Resolved, kind: Kind) -> None:
+    """ValueError where the trainer that is asked for is missing, or cannot honour the config."""
+    backend = resolved.config.backend.name
+    if backend == "native":
+        return
+    if kind == "sft":
+        raise ValueError(f"backend.name={backend}: gradus sft trains natively only; set backend.name=native")
+    from gradus.train.backends.trl_settings import check, need_trl
+
+    check(resolved)
+    need_trl()
 
 
 def stored(run: RunDirectory, overrides: tuple[str, ...] = ()) -> Resolved:

@@ -1,0 +1,412 @@
+"""The trl backend: TRL's `GRPOTrainer` samples, weighs and differentiates; all else is gradus' own.
+
+Problems come from the curriculum, prompts and scores from the same functions as in `train/loop.py`, and session,
+records, evaluations and checkpoints are those of a native run, so that report, compare and rollouts read both. The
+optimizer is gradus' own too, handed to the trainer: a checkpoint holds the same tensors whoever trained.
+
+TRL's trainer is overridden in five places (`_trainer_class`), each of which asks `Conductor`. It counts its steps from 0
+in every process; `TrainState.step` is the truth. Where a batch serves several steps, the run stops and saves only where
+a batch ends, since what TRL keeps between them is in no checkpoint.
+
+Shape suffixes: ``B`` completions of a batch, in the order of problems, ``G`` of one problem.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import copy
+import logging
+import math
+import os
+import time
+import warnings
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import Any
+
+import torch
+from torch import nn
+
+from gradus import durable
+from gradus.algo.presets import Algorithm, resolve_algorithm
+from gradus.data.order import words
+from gradus.data.problems import Problems, load_problems
+from gradus.evaluation.run import Evaluator
+from gradus.policy.load import Policy
+from gradus.seeds import seed_of
+from gradus.tasks.base import Task
+from gradus.train.backends.trl_settings import arguments, differences, need_trl, steps_per_batch
+from gradus.train.loop import evaluate_now, evaluate_owed, evaluator_of, reference_of, stop_on_scoring_errors
+from gradus.train.metrics import rollout_metrics
+from gradus.train.optimizer import Optimizer, learning_rate_at
+from gradus.train.records import rollout_rows
+from gradus.train.session import RollBack, Session, check_space, opened
+from gradus.train.start import Start
+from gradus.types import Completion, Group, Problem, Score
+
+THEIR_NAMES = {
+    "loss": ("loss",),
+    "grad_norm": ("grad_norm",),
+    "entropy": ("entropy",),
+    "kl": ("kl",),
+    "clip_ratio/low_mean": ("clip_ratio/low_mean",),
+    "clip_ratio/low_min": ("clip_ratio/low_min",),
+    "clip_ratio/high_mean": ("clip_ratio/high_mean",),
+    "clip_ratio/high_max": ("clip_ratio/high_max",),
+    "clip_ratio/region_mean": ("clip_ratio/region_mean",),
+    "cispo_clip_ratio": ("clip_ratio/high_mean", "clip_ratio/region_mean"),
+}
+"""What TRL logs of an update, and what we call it. All that concerns rewards and lengths is computed from the groups."""
+
+
+def train(start: Start, problems: Problems | None = None) -> dict[str, Any]:
+    """Trains ``start`` to its last step with TRL and returns a summary. As `train.loop.train` otherwise."""
+    need_trl()
+    _need_one_process()
+    config = start.resolved.config
+    with opened(start, problems or load_problems(config)) as session:
+        session.steps_per_save = steps_per_batch(config)
+        check_space(session)
+        algorithm = resolve_algorithm(config.algorithm)
+        reference = reference_of(session, algorithm)
+        evaluator = evaluator_of(session)
+        evaluate_owed(session, evaluator)
+        for line in differences(config):
+            session.info(f"trl: {line}")
+        while session.state.step < config.num_steps:
+            try:
+                _train_on(session, evaluator, algorithm, reference)
+            except RollBack:
+                session.go_back()
+                evaluate_owed(session, evaluator)
+        return {**session.summary(), "comparison": evaluator.against_base()}
+
+
+def scored(task: Task, problem: Problem, completion: Completion) -> Score:
+    """The task's judgement. A scorer that raises costs the sample, which counts as failed (``scoring/error_frac``)."""
+    try:
+        return task.score(problem, completion.text, finish=completion.finish)
+    except Exception as error:  # TRL would end the run without a word on the problem
+        why = f"crash: {type(error).__name__}: {error}"
+        return Score(reward=task.reward_range[0], correct=False, parts={}, why=why, status="crash")
+
+
+def paid(score: Score) -> float | None:
+    """The reward as TRL takes it: None where nobody may be paid or charged, which leaves it out of its group's mean."""
+    return float(score.reward) if score.is_usable and math.isfinite(score.reward) else None
+
+
+class Conductor:
+    """What the trainer asks at each of its places: problems, prompts, scores, and what becomes of a finished step.
+
+    Example:
+        conductor = Conductor(session, evaluator); trainer = make_trainer(conductor, ...); trainer.train()
+    """
+
+    def __init__(self, session: Session, evaluator: Evaluator, stepper: Stepper) -> None:
+        self.session = session
+        self._evaluator = evaluator
+        self._stepper = stepper
+        self._problems_B: list[Problem] = []
+        self._prompts_B: list[tuple[int, ...]] = []
+        self._groups: list[Group] = []
+        self._row: dict[str, Any] = {}
+        self._rollout_seconds = self._scoring_seconds = 0.0
+        self._step_started = time.monotonic()
+
+    @property
+    def policy(self) -> Policy:
+        """The policy that learns."""
+        return self.session.state.policy
+
+    def begin_batch(self, places_B: Sequence[int]) -> None:
+        """Draws the problems of the next batch. ``places_B`` are those of TRL's rows: each place G times, in order."""
+        session, state, config = self.session, self.session.state, self.session.config
+        self._step_started = time.monotonic()
+        num_each = config.sampling.group_size
+        expected = [place for place in range(config.curriculum.problems_per_step) for _ in range(num_each)]
+        assert list(places_B) == expected, "TRL no longer hands over whole groups in order"
+        assert state.step % session.steps_per_save == 0, "a batch begins where a run can be saved"
+        problems = state.curriculum.draw(state.step)
+        if (line := words(state.curriculum, state.step)) is not None:
+            session.info(line)
+        self._problems_B = [problem for problem in problems for _ in range(num_each)]
+        self._rollout_seconds = self._scoring_seconds = 0.0
+        torch.manual_seed(seed_of("trl", config.seed, state.replay, state.step + 1))
+
+    def prompts(self) -> list[list[int]]:
+        """Prompt tokens of each completion of the batch, as a native run renders them."""
+        known: dict[str, tuple[int, ...]] = {}
+        for problem in self._problems_B:
+            if problem.id not in known:
+                known[problem.id] = self.policy.prompt_tokens(problem.messages)
+        self._prompts_B = [known[problem.id] for problem in self._problems_B]
+        return [list(tokens) for tokens in self._prompts_B]
+
+    def sampled(self, sample: Callable[[list[list[int]]], tuple[list[list[int]], Any]], prompts: list[list[int]]) -> Any:
+        """Samples all completions, at most ``engine.batch_size`` at a time, without dropout. A signal ends it at once."""
+        started, model = time.monotonic(), self.policy.model
+        width = self.session.config.engine.batch_size
+        if self.session.config.backend.extra.get("use_vllm"):
+            width = len(prompts)  # vLLM wants whole groups, and bounds its batches itself
+        tokens_B: list[list[int]] = []
+        logprobs_B: list[Any] | None = None
+        was_training = model.training
+        model.eval()
+        try:
+            with self.session.stop.at_once():
+                for first in range(0, len(prompts), width):
+                    tokens, logprobs = sample(prompts[first : first + width])
+                    tokens_B += tokens
+                    logprobs_B = logprobs if logprobs is None else [*(logprobs_B or []), *logprobs]
+        finally:
+            model.train(was_training)
+        self._rollout_seconds += time.monotonic() - started
+        return tokens_B, logprobs_B
+
+    def reward(self, *, completion_ids: Sequence[Sequence[int]], **_: Any) -> list[float | None]:
+        """The reward function that TRL calls: scores all completions of the batch, and keeps them as groups."""
+        started, step = time.monotonic(), self.session.state.step
+        tasks, num_each = self.session.problems.tasks, self.session.config.sampling.group_size
+        completions, scores = [], []
+        for problem, tokens in zip(self._problems_B, completion_ids, strict=True):
+            self.session.stop.poll()
+            completions.append(self._completion(tokens, step))
+            scores.append(scored(tasks[problem.task], problem, completions[-1]))
+        self._groups = [
+            Group(
+                problem=self._problems_B[first],
+                prompt_tokens=self._prompts_B[first],
+                completions=tuple(completions[first : first + num_each]),
+                scores=tuple(scores[first : first + num_each]),
+            )
+            for first in range(0, len(scores), num_each)
+        ]
+        self._scoring_seconds += time.monotonic() - started
+        return [paid(score) for score in scores]
+
+    def _completion(self, tokens: Sequence[int], step: int) -> Completion:
+        """TRL gives no log-probabilities of its sampler, so there are none."""
+        text = self.policy.decode(tokens)
+        finish = "stop" if tokens and tokens[-1] in self.policy.stop_tokens else "length"
+        return Completion(text=text, tokens=tuple(tokens), logprobs=(), finish=finish, policy_step=step)
+
+    def end_batch(self, advantages_B: Sequence[float]) -> None:
+        """Counts and records what was sampled, and lets the curriculum learn of it."""
+        session, state, config = self.session, self.session.state, self.session.config
+        groups, tasks = self._groups, self.session.problems.tasks
+        state.curriculum.observe(state.step, groups)
+        row = {"epoch": state.curriculum.epoch}
+        row |= rollout_metrics(groups, tasks) | state.curriculum.metrics(state.step)
+        row["time/rollout_seconds"], row["time/scoring_seconds"] = self._rollout_seconds, self._scoring_seconds
+        num_tokens = sum(len(completion.tokens) for group in groups for completion in group.completions)
+        row["time/tokens_per_second"] = num_tokens / max(self._rollout_seconds, 1e-9)
+        state.counters["num_tokens"] += num_tokens + sum(map(len, self._prompts_B))
+        stop_on_scoring_errors(session, row["scoring/error_frac"])
+        served = range(state.step + 1, state.step + 1 + session.steps_per_save)
+        if state.step == 0 or any(step % config.records.rollouts_every_steps == 0 for step in served):
+            state.records[str(served[0])] = rollout_rows(groups, advantages_B, step=served[0], seed=config.seed)
+        self._row = row
+
+    def poll(self) -> None:
+        """May raise to stop, where the step can be forgotten: in the first one of a batch."""
+        if self.session.state.step % self.session.steps_per_save == 0:
+            self.session.stop.poll()
+
+    def end_step(self, logs: Mapping[str, Any]) -> None:
+        """Records, evaluates and saves after an optimizer step, of which ``logs`` is what TRL says."""
+        session, row = self.session, {**self._row, "learning_rate": self.session.learning_rate()}
+        for theirs, ours in THEIR_NAMES.items():
+            if logs.get(theirs) is not None:
+                row |= dict.fromkeys(ours, float(logs[theirs]))
+        row["train/skipped"] = 1.0 if self._stepper.was_skipped else 0.0
+        seconds = time.monotonic() - self._step_started
+        row["time/update_seconds"] = seconds - row.get("time/rollout_seconds", 0) - row.get("time/scoring_seconds", 0)
+        session.count_skip(row)
+        self._row = {"epoch": session.state.curriculum.epoch}
+        session.finish_step(row, seconds=seconds, evaluate=self._evaluated)
+        self._step_started = time.monotonic()
+
+    def _evaluated(self) -> dict[str, float]:
+        with attention(self.policy.model, None):
+            return evaluate_now(self.session, self._evaluator)
+
+
+class Stepper(torch.optim.Optimizer):
+    """gradus' optimizer as the trainer takes it: master weights, moments by name, and no step that is not finite.
+
+    Example:
+        stepper = Stepper(state.optimizer, policy); stepper.step(); stepper.was_skipped
+    """
+
+    def __init__(self, optimizer: Optimizer, policy: Policy) -> None:
+        super().__init__([parameter for _, parameter in policy.trainable()], {"lr": 1.0})
+        self._optimizer = optimizer
+        self.was_skipped = False
+        """Whether the last step was left out because a gradient was not finite."""
+
+    def step(self, closure: Any = None) -> None:  # type: ignore[override]
+        """One update with the learning rate of the schedule; nothing changes where a gradient is not finite."""
+        assert closure is None
+        (group,) = self.param_groups
+        gradients = [parameter.grad for parameter in group["params"] if parameter.grad is not None]
+        self.was_skipped = not all(bool(torch.isfinite(gradient).all()) for gradient in gradients)
+        if self.was_skipped:
+            self._optimizer.drop_gradients()
+        else:
+            self._optimizer.step(learning_rate=float(group["lr"]))
+
+
+@contextlib.contextmanager
+def attention(model: nn.Module, name: str | None) -> Iterator[None]:
+    """Lets the model attend in another way: ``name`` of transformers' implementations; None: gradus' own."""
+    from gradus.policy.tree import ATTENTION
+
+    inner: Any = model.get_base_model() if hasattr(model, "peft_config") else model  # type: ignore[operator]
+    before = inner.config._attn_implementation
+    inner.set_attn_implementation(name or ATTENTION)
+    try:
+        yield
+    finally:
+        inner.set_attn_implementation(before)
+
+
+def _padded_attention(model: nn.Module) -> str:
+    """What padded rows are computed with."""
+    inner: Any = model.get_base_model() if hasattr(model, "peft_config") else model  # type: ignore[operator]
+    return "sdpa" if getattr(inner, "_supports_sdpa", False) else "eager"
+
+
+def _train_on(session: Session, evaluator: Evaluator, algorithm: Algorithm, reference: nn.Module | None) -> None:
+    """TRL's loop from where the run stands to its last step."""
+    model, name = session.state.policy.model, _padded_attention(session.state.policy.model)
+    with contextlib.ExitStack() as stack:
+        stack.enter_context(_quiet())
+        stack.enter_context(attention(model, name))
+        if reference is not None:
+            stack.enter_context(attention(reference, name))
+        make_trainer(session, evaluator, algorithm, reference).train()
+
+
+def make_trainer(session: Session, evaluator: Evaluator, algorithm: Algorithm, reference: nn.Module | None) -> Any:
+    """A `GRPOTrainer` that trains the session's policy from the session's step on."""
+    from datasets import Dataset
+    from transformers import PrinterCallback
+    from trl import GRPOConfig
+
+    config, state = session.config, session.state
+    folder = session.run.path / "backend" / "trl"
+    use_cpu = state.policy.device.type == "cpu"
+    settings = arguments(config, step=state.step, use_cpu=use_cpu, output_dir=str(folder))
+    _check_extra(config.backend.extra, GRPOConfig)
+    durable.make_directory(folder)
+    durable.write_json(folder / "arguments.json", {**settings, "output_dir": "backend/trl"})
+    stepper = Stepper(state.optimizer, state.policy)
+    conductor = Conductor(session, evaluator, stepper)
+    first = state.step
+    schedule = torch.optim.lr_scheduler.LambdaLR(
+        stepper, lambda taken: learning_rate_at(first + taken + 1, num_steps=config.num_steps, config=config.optimizer)
+    )
+    places = [
+        {"prompt": [{"role": "user", "content": ""}], "place": place}
+        for place in range(config.curriculum.problems_per_step)
+    ]
+    trainer = _trainer_class()(
+        conductor,
+        model=state.policy.model,
+        reward_funcs=[conductor.reward],
+        args=GRPOConfig(**{**settings, "beta": 0.0}),  # with beta TRL would load a reference of its own choice
+        train_dataset=Dataset.from_list(places),
+        processing_class=copy.deepcopy(state.policy.tokenizer),  # TRL may give it a padding token
+        optimizers=(stepper, schedule),
+    )
+    trainer.remove_callback(PrinterCallback)
+    _give_reference(trainer, algorithm, reference)
+    return trainer
+
+
+def _give_reference(trainer: Any, algorithm: Algorithm, reference: nn.Module | None) -> None:
+    """The reference of a native run: the run's base model, also where training goes on from a checkpoint, of which TRL
+    would take a copy; or None, which means the policy without its adapter."""
+    if algorithm.kl_coef == 0:
+        return
+    from trl.trainer.utils import add_fused_lm_head
+
+    trainer.beta = trainer.args.beta = algorithm.kl_coef
+    if reference is not None:
+        add_fused_lm_head(reference, temperature=trainer.temperature, cast_lm_head_to_fp32=False)  # type: ignore[arg-type]
+        trainer.ref_model = reference
+
+
+def _trainer_class() -> type:
+    """`GRPOTrainer` with its five places overridden."""
+    from trl import GRPOTrainer
+
+    class Trainer(GRPOTrainer):
+        def __init__(self, conductor: Conductor, **options: Any) -> None:
+            self._conductor = conductor
+            super().__init__(**options)
+
+        def _send_telemetry(self) -> None:
+            """A run tells nobody."""
+
+        def _tokenize_prompts(self, prompts: list) -> tuple[Any, None, dict[str, Any]]:
+            return self._conductor.prompts(), None, {}
+
+        def _generate_single_turn(self, prompt_ids: Any, *others: Any, **options: Any) -> Any:
+            generate = super()._generate_single_turn
+            return self._conductor.sampled(lambda some: generate(some, *others, **options), prompt_ids)
+
+        def _generate_and_score_completions(self, inputs: Any) -> Any:
+            self._conductor.begin_batch([row["place"] for row in inputs])
+            output = super()._generate_and_score_completions(inputs)
+            self._conductor.end_batch(output["advantages"].tolist())
+            return output
+
+        def training_step(self, *arguments: Any, **options: Any) -> Any:
+            self._conductor.poll()
+            return super().training_step(*arguments, **options)
+
+        def log(self, logs: dict[str, float], start_time: float | None = None) -> None:
+            super().log(logs, start_time)
+            if "loss" in logs:  # the summary at the end has none
+                self._conductor.end_step(logs)
+
+    return Trainer
+
+
+def _check_extra(extra: Mapping[str, Any], config_class: Any) -> None:
+    """ValueError for a key that this release of TRL does not know."""
+    unknown = sorted(set(extra) - set(config_class.__dataclass_fields__))
+    if unknown:
+        raise ValueError(
+            f"backend.extra has {', '.join(unknown)}, which the GRPOConfig of this TRL does not know; correct or remove it"
+        )
+
+
+def _need_one_process() -> None:
+    """ValueError under a launcher of several processes, each of which would train a run of its own."""
+    if (size := os.environ.get("WORLD_SIZE", "1")) != "1":
+        raise ValueError(
+            f"WORLD_SIZE={size}, and backend trl trains in one process; start it without torchrun or accelerate launch"
+        )
+    if torch.cuda.device_count() > 1:
+        raise ValueError(
+            f"{torch.cuda.device_count()} GPUs are visible, and backend trl trains on one; "
+            "set CUDA_VISIBLE_DEVICES=0"
+        )
+
+
+@contextlib.contextmanager
+def _quiet() -> Iterator[None]:
+    """TRL's own log would repeat what gradus says, and show what a model wrote as it is."""
+    loggers = [logging.getLogger("trl"), logging.getLogger("accelerate")]
+    before = [logger.level for logger in loggers]
+    for logger in loggers:
+        logger.setLevel(logging.ERROR)
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", FutureWarning)  # about names that TRL itself uses
+            yield
+    finally:
+        for logger, level in zip(loggers, before, strict=True):
+            logger.setLevel(level)

@@ -1,0 +1,300 @@
+"""Config → settings of TRL's `GRPOConfig`, and what TRL cannot honour. Plain data: neither torch nor TRL is imported.
+
+Signs: ``P`` problems per batch, ``G`` completions per problem, ``U`` parts that a batch is cut into.
+"""
+
+from __future__ import annotations
+
+import importlib.metadata
+import importlib.util
+from collections.abc import Mapping
+from typing import Any
+
+from gradus.algo.presets import Algorithm, resolve_algorithm
+from gradus.config import Config
+from gradus.recipe import Resolved
+from gradus.train.backends.image import Image, Ours, Refused, Sets, cannot, promises, refused, shown
+
+VERSION = "1.16.0"
+"""The one release whose insides this backend was written for and is tested with."""
+LARGEST_MICROBATCH = 8
+"""Completions per forward pass where the config leaves their number open."""
+
+FIXED: Mapping[str, Any] = {
+    "top_p": 1.0,
+    "top_k": 0,
+    "min_p": None,
+    "repetition_penalty": 1.0,
+    "use_bias_correction_kl": False,
+    "multi_objective_aggregation": "sum_then_normalize",
+    "mask_truncated_completions": False,
+    "top_entropy_quantile": 1.0,
+    "disable_dropout": False,
+    "sync_ref_model": False,
+    "bf16": False,
+    "fp16": False,
+    "optim": "adamw_torch",
+    "adam_beta1": 0.9,
+    "adam_epsilon": 1e-8,
+    "shuffle_dataset": False,
+    "remove_unused_columns": False,
+    "dataloader_num_workers": 0,
+    "logging_strategy": "steps",
+    "logging_steps": 1,
+    "logging_nan_inf_filter": False,
+    "report_to": [],
+    "save_strategy": "no",
+    "eval_strategy": "no",
+    "disable_tqdm": True,
+    "log_completions": False,
+    "push_to_hub": False,
+    "trust_remote_code": False,
+}
+"""Always so: what the model was loaded in is what it is trained in (no autocast), gradus saves and evaluates itself,
+nothing truncates the sampled distribution, and nothing but ours weighs the KL term."""
+REPLACEABLE: Mapping[str, Any] = {"gradient_checkpointing": False}
+"""Written because TRL's default is another one; ``backend.extra`` may set them."""
+
+_OPTIMIZER = "AdamW and its schedule are gradus' own objects, handed to GRPOTrainer"
+IMAGES: Mapping[str, Image] = {
+    "name": Ours(),
+    "seed": Sets("seed", "data_seed", says="each batch is sampled with a seed of its own; another text than native's"),
+    "num_steps": Sets("max_steps"),
+    "torch_threads": Ours(),
+    "model.path": Ours(),
+    "model.revision": Ours(),
+    "model.init": Ours(),
+    "model.dtype": Ours(),
+    "model.device": Sets("use_cpu"),
+    "model.lora": Ours(),
+    "model.lora.rank": Ours(),
+    "model.lora.alpha": Ours(),
+    "model.lora.targets": Ours(),
+    "model.lora.dropout": Ours(),
+    "tasks": Ours(),
+    "curriculum.problems_per_step": Sets("per_device_train_batch_size", "gradient_accumulation_steps"),
+    "curriculum.num_problems": Ours(),
+    "curriculum.problems_file": Ours(),
+    "curriculum.balance_domains": Ours(),
+    "curriculum.buckets": Ours(),
+    "curriculum.quantiles": Ours(),
+    "curriculum.stages": Ours(),
+    "curriculum.draw": Ours(),
+    "curriculum.adaptive": Ours(),
+    "curriculum.cooldown_steps": Ours(),
+    "sampling.group_size": Sets("num_generations"),
+    "sampling.temperature": Sets("temperature"),
+    "sampling.max_tokens": Sets("max_completion_length"),
+    "sampling.max_prompt_tokens": Ours(),
+    "sampling.max_redraws": Refused("TRL never draws a group again", "remove it"),
+    "engine.name": Ours("completions are sampled by `generate` of transformers; evaluations by gradus' own sampler"),
+    "engine.batch_size": Ours(),
+    "engine.error_rate": Refused("TRL samples from the policy", "remove it"),
+    "algorithm.name": Sets("loss_type", "scale_rewards", "importance_sampling_level"),
+    "algorithm.advantage": Sets("scale_rewards", "reward_weights"),
+    "algorithm.ratio_level": Sets("importance_sampling_level", "loss_type"),
+    "algorithm.clip_low": Sets("epsilon"),
+    "algorithm.clip_high": Sets("epsilon_high"),
+    "algorithm.aggregate": Sets("loss_type"),
+    "algorithm.kl_coef": Sets("beta"),
+    "algorithm.entropy_coef": Sets("entropy_coef"),
+    "algorithm.keep_flat_groups": Ours(),
+    "optimizer.learning_rate": Sets("learning_rate"),
+    "optimizer.schedule": Sets("lr_scheduler_type"),
+    "optimizer.warmup_steps": Sets("warmup_steps"),
+    "optimizer.weight_decay": Sets("weight_decay", says=_OPTIMIZER),
+    "optimizer.beta2": Sets("adam_beta2"),
+    "optimizer.max_grad_norm": Sets("max_grad_norm"),
+    "optimizer.microbatch_tokens": Refused("it cuts its batches by completions", "set optimizer.microbatch_size"),
+    "optimizer.microbatch_size": Sets("per_device_train_batch_size"),
+    "optimizer.updates_per_batch": Sets("steps_per_generation"),
+    "optimizer.passes_per_batch": Sets("num_iterations"),
+    "optimizer.on_nonfinite": Ours("judged by the gradient alone"),
+    "sft.batch_size": Ours(),
+    "sft.data_file": Ours(),
+    "scoring.stop_error_frac": Ours(),
+    "evaluation.split": Ours(),
+    "evaluation.every_steps": Ours(),
+    "evaluation.num_problems": Ours(),
+    "evaluation.samples_per_problem": Ours(),
+    "evaluation.temperature": Ours(),
+    "evaluation.seed": Ours(),
+    "evaluation.primary_metric": Ours(),
+    "probe.num_problems": Ours(),
+    "probe.samples_per_problem": Ours(),
+    "probe.limits": Ours(),
+    "health.on_critical": Ours(),
+    "health.rules": Ours(),
+    "checkpoint.every_steps": Ours(),
+    "checkpoint.keep_last": Ours(),
+    "checkpoint.keep_every_steps": Ours(),
+    "checkpoint.verify": Ours(),
+    "checkpoint.grace_seconds": Ours(),
+    "records.rollouts_every_steps": Ours(),
+    "backend.name": Ours(),
+    "backend.extra": Ours(),
+}
+"""Each leaf of the config, and what becomes of it. ``Ours`` keys act through the parts that both loops share."""
+
+
+def need_trl() -> None:
+    """ValueError where TRL is missing, or is another release than the tested one."""
+    lacking = [name for name in ("trl", "accelerate", "datasets") if importlib.util.find_spec(name) is None]
+    if lacking:
+        raise ValueError(f"backend trl needs the packages {', '.join(lacking)}; install gradus[trl] (make extras-trl)")
+    if (found := importlib.metadata.version("trl")) != VERSION:
+        raise ValueError(
+            f"backend trl works with trl {VERSION}, and {found} is installed; it builds on that release's insides. "
+            f"pip install trl=={VERSION} (make extras-trl), or use --backend native"
+        )
+
+
+def check(resolved: Resolved) -> None:
+    """ValueError with everything of a config that this backend cannot honour. Needs no package."""
+    config = resolved.config
+    algorithm = resolve_algorithm(config.algorithm)
+    found = [
+        *refused("trl", resolved, IMAGES),
+        *_refused_algorithm(algorithm),
+        *_refused_batches(config),
+        *_refused_extra(config),
+    ]
+    if config.engine.name != "local":
+        why, remedy = "it samples with `generate` of transformers, from the policy", "set engine.name=local"
+        found.append(cannot("trl", f"engine.name={config.engine.name}", why, remedy))
+    if found:
+        raise ValueError("\n".join(found))
+
+
+def arguments(config: Config, *, step: int = 0, use_cpu: bool = True, output_dir: str = "") -> dict[str, Any]:
+    """Arguments of `trl.GRPOConfig` for a run that has taken ``step`` steps."""
+    algorithm, sampling, optimizer = resolve_algorithm(config.algorithm), config.sampling, config.optimizer
+    size, accumulated = microbatch(config)
+    return {
+        **FIXED,
+        **REPLACEABLE,
+        **_loss(algorithm, sampling.group_size),
+        "output_dir": output_dir,
+        "use_cpu": use_cpu,
+        "seed": config.seed,
+        "data_seed": config.seed,
+        "max_steps": config.num_steps - step,
+        "num_generations": sampling.group_size,
+        "temperature": sampling.temperature,
+        "max_completion_length": sampling.max_tokens,
+        "per_device_train_batch_size": size,
+        "gradient_accumulation_steps": accumulated,
+        "steps_per_generation": accumulated * optimizer.updates_per_batch,
+        "num_iterations": optimizer.passes_per_batch,
+        "learning_rate": optimizer.learning_rate,
+        "lr_scheduler_type": "constant_with_warmup" if optimizer.schedule == "constant" else optimizer.schedule,
+        "warmup_steps": optimizer.warmup_steps,
+        "weight_decay": optimizer.weight_decay,
+        "adam_beta2": optimizer.beta2,
+        "max_grad_norm": optimizer.max_grad_norm,
+        **config.backend.extra,
+    }
+
+
+def differences(config: Config) -> list[str]:
+    """What is not as in a native run of the same config, one line each."""
+    algorithm = resolve_algorithm(config.algorithm)
+    lines = promises(config, IMAGES)
+    if algorithm.advantage == "standardize":
+        lines.append("advantages are divided by the standard deviation + 1e-4 (native: 1e-6)")
+    lines.append("ratios are taken to the trainer's own log-probabilities; there is no row of sampler against trainer")
+    lines.append("a completion without a usable score has advantage 0, and stays in the counts and in the KL term")
+    if algorithm.entropy_coef:
+        lines.append("the entropy bonus is averaged within each micro-batch, over its tokens")
+    if steps_per_batch(config) > 1:
+        lines.append(
+            f"a batch serves {steps_per_batch(config)} steps, cut by completions at random; the run stops after the last"
+        )
+    return lines
+
+
+def steps_per_batch(config: Config) -> int:
+    """Optimizer steps that one batch of rollouts serves."""
+    return config.optimizer.updates_per_batch * config.optimizer.passes_per_batch
+
+
+def microbatch(config: Config) -> tuple[int, int]:
+    """(completions per forward pass, forward passes per optimizer step). Only for a config that `check` accepts."""
+    per_step = _completions_per_step(config)
+    size = config.optimizer.microbatch_size or max(_divisors(per_step, LARGEST_MICROBATCH))
+    return size, per_step // size
+
+
+def _completions_per_step(config: Config) -> int:
+    return config.curriculum.problems_per_step * config.sampling.group_size // config.optimizer.updates_per_batch
+
+
+def _divisors(number: int, limit: int) -> list[int]:
+    return [value for value in range(1, min(number, limit) + 1) if number % value == 0]
+
+
+def _loss(algorithm: Algorithm, group_size: int) -> dict[str, Any]:
+    """The loss and the advantages. TRL's cispo cap is the largest ratio itself, ours its distance from 1."""
+    is_capped = algorithm.ratio_level == "capped"
+    by_aggregate = {"sequence": "grpo", "token": "dapo", "fixed": "dr_grpo"}
+    leave_one_out = algorithm.advantage == "leave_one_out"
+    return {
+        "loss_type": "cispo" if is_capped else by_aggregate[algorithm.aggregate],
+        "importance_sampling_level": "sequence" if algorithm.ratio_level == "sequence" else "token",
+        "epsilon": 0.2 if is_capped else algorithm.clip_low,
+        "epsilon_high": 1 + algorithm.clip_high if is_capped else algorithm.clip_high,
+        "scale_rewards": "group" if algorithm.advantage == "standardize" else "none",
+        "reward_weights": [group_size / (group_size - 1)] if leave_one_out else [1.0],
+        "beta": algorithm.kl_coef,
+        "entropy_coef": algorithm.entropy_coef,
+    }
+
+
+def _refused_algorithm(algorithm: Algorithm) -> list[str]:
+    found = []
+    if not algorithm.keep_flat_groups:
+        why = "it never draws a group again"
+        found.append(cannot("trl", "algorithm.keep_flat_groups=false", why, "set algorithm.keep_flat_groups=true"))
+    if algorithm.advantage == "none":
+        why = "it always takes the mean of the group off"
+        found.append(cannot("trl", "algorithm.advantage=none", why, "set algorithm.advantage=center"))
+    if algorithm.ratio_level == "detached":
+        why = "it has no loss without a ratio"
+        found.append(cannot("trl", "algorithm.ratio_level=detached", why, "set algorithm.ratio_level=token"))
+    only = {"sequence": "sequence", "capped": "token"}.get(algorithm.ratio_level, algorithm.aggregate)
+    if algorithm.aggregate != only:
+        setting = f"algorithm.ratio_level={algorithm.ratio_level} with algorithm.aggregate={algorithm.aggregate}"
+        found.append(cannot("trl", setting, "it has no such loss", f"set algorithm.aggregate={only}"))
+    return found
+
+
+def _refused_batches(config: Config) -> list[str]:
+    """Cuts that do not come out even, and steps in the middle of a batch: TRL can go on only where a batch begins."""
+    found = []
+    per_step, size = _completions_per_step(config), config.optimizer.microbatch_size
+    if size is not None and per_step % size:
+        sizes = ", ".join(map(str, _divisors(per_step, max(size, LARGEST_MICROBATCH))))
+        why = f"the {per_step} completions of a step do not divide by it"
+        found.append(cannot("trl", f"optimizer.microbatch_size={size}", why, f"set one of {sizes}"))
+    period = steps_per_batch(config)
+    keys = {
+        "num_steps": config.num_steps,
+        "checkpoint.every_steps": config.checkpoint.every_steps,
+        "evaluation.every_steps": config.evaluation.every_steps,
+    }
+    for key, value in keys.items():
+        if value is not None and value % period:
+            why = f"it can stop only after all {period} steps of a batch of rollouts"
+            remedy = f"set {key}={(value // period + 1) * period}"
+            found.append(cannot("trl", f"{key}={value}", why, remedy))
+    return found
+
+
+def _refused_extra(config: Config) -> list[str]:
+    ours = set(arguments(config.model_copy(update={"backend": type(config.backend)()}))) - set(REPLACEABLE)
+    return [
+        f"backend.extra.{key}={shown(value)} is set by gradus itself; remove it, and use the key of gradus "
+        "that means the same, if there is one (docs/trl.md)"
+        for key, value in config.backend.extra.items()
+        if key in ours
+    ]
