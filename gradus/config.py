@@ -258,7 +258,7 @@ class BackendConfig(Section):
     """Who trains. What differs between the backends: `docs/trl.md`."""
 
     name: Literal["native", "trl"] = "native"
-    """``native``: own loop. ``trl``: GRPOTrainer of TRL with the same problems, scores, records and checkpoints."""
+    """``native``: own loop. ``trl``: GRPOTrainer of TRL with the same problems and scores."""
     extra: dict[str, Any] = {}
     """Settings of the foreign trainer by its own names, where no key of ours says the same; e.g. {use_vllm: true}."""
 

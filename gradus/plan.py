@@ -39,10 +39,9 @@ def plan(config: Config, kind: Kind) -> dict[str, Any]:
 
 def _backend(config: Config) -> dict[str, Any]:
     """What the other trainer is told, and what differs from a native run."""
-    from gradus.train.backends.trl_settings import arguments, differences
+    from gradus.train.backends.settings import differences, told
 
-    settings = {name: value for name, value in arguments(config).items() if name not in ("output_dir", "use_cpu")}
-    return {"backend": {"name": config.backend.name, "arguments": settings, "differences": differences(config)}}
+    return {"backend": {"name": config.backend.name, "arguments": told(config), "differences": differences(config)}}
 
 
 def as_text(facts: Mapping[str, Any]) -> str:

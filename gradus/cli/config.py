@@ -49,13 +49,11 @@ def validate(
     resolved = config_of([*arguments, *([f"backend.name={backend}"] if backend else [])])
     if resolved.config.backend.name == "native":
         return console.answer({"ok": True}, "ok")
-    from gradus.train.backends.trl_settings import arguments as settings_of
-    from gradus.train.backends.trl_settings import check, differences
+    from gradus.train.backends.settings import check, differences, told
 
     check(resolved)
-    settings = {name: value for name, value in settings_of(resolved.config).items() if name != "output_dir"}
     lines = differences(resolved.config)
-    facts = {"ok": True, "arguments": settings, "differences": lines}
+    facts = {"ok": True, "arguments": told(resolved.config), "differences": lines}
     return console.answer(without_secrets(facts), "\n".join(["ok; what is not as in a native run:", *lines]))
 
 

@@ -44,7 +44,8 @@ def train(
     accept: AcceptData = False,
     force: Force = False,
     backend: Annotated[
-        Literal["native", "trl"] | None, typer.Option("--backend", help="Who trains; short for backend.name=...")
+        Literal["native", "trl"] | None,
+        typer.Option("--backend", help="Who trains; short for backend.name=..."),
     ] = None,
     dry_run: DryRun = False,
 ) -> None:
@@ -76,8 +77,8 @@ def plan_only(kind: Literal["train", "sft", "evaluate", "probe"], arguments: Seq
 
     resolved = config_of(arguments)
     config = resolved.config
-    if kind == "train" and config.backend.name == "trl":
-        from gradus.train.backends.trl_settings import check
+    if kind == "train":
+        from gradus.train.backends.settings import check
 
         check(resolved)
     facts = without_secrets(plan.plan(config, kind))

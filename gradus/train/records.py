@@ -24,10 +24,7 @@ def rollout_rows(
         order = sorted(range(len(group.scores)), key=lambda sample: (group.rewards_G[sample], sample))
         chosen |= {first + order[0], first + order[-1]}
         first += len(group.scores)
-    return [
-        _row(groups[places[index][0]], places[index][1], advantages_B[index], step)
-        for index in sorted(chosen)
-    ]
+    return [_row(groups[places[index][0]], places[index][1], advantages_B[index], step) for index in sorted(chosen)]
 
 
 def _row(group: Group, sample: int, advantage: float, step: int) -> dict[str, Any]:

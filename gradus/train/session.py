@@ -311,13 +311,13 @@ class Session:
 
 
 @contextlib.contextmanager
-def opened(start: Start, problems: Problems) -> Iterator[Session]:
-    """Opens the session; saves at the end or at a signal, and writes how it ended into ``run.json``."""
+def opened(start: Start, problems: Problems, kind: type[Session] = Session) -> Iterator[Session]:
+    """Opens a session of ``kind``; saves at the end or at a signal, and writes how it ended into ``run.json``."""
     with catch_signals() as stop:
         session: Session | None = None
         try:
             with stop.at_once():
-                session = Session(start, problems, stop)
+                session = kind(start, problems, stop)
             start.run.warn = console.warn
             for note in start.notes:
                 console.info(note)

@@ -128,10 +128,10 @@ def _check_backend(resolved: Resolved, kind: Kind) -> None:
         return
     if kind == "sft":
         raise ValueError(f"backend.name={backend}: gradus sft trains natively only; set backend.name=native")
-    from gradus.train.backends.trl_settings import check, need_trl
+    from gradus.train.backends.settings import check, need
 
     check(resolved)
-    need_trl()
+    need(resolved.config)
 
 
 def stored(run: RunDirectory, overrides: tuple[str, ...] = ()) -> Resolved:

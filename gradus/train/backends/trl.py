@@ -16,7 +16,6 @@ from __future__ import annotations
 import contextlib
 import copy
 import logging
-import math
 import os
 import time
 import warnings
@@ -33,7 +32,7 @@ from gradus.data.problems import Problems, load_problems
 from gradus.evaluation.run import Evaluator
 from gradus.policy.load import Policy
 from gradus.seeds import seed_of
-from gradus.tasks.base import Task
+from gradus.train.backends.scoring import paid, scored
 from gradus.train.backends.trl_settings import arguments, differences, need_trl, steps_per_batch
 from gradus.train.loop import evaluate_now, evaluate_owed, evaluator_of, reference_of, stop_on_scoring_errors
 from gradus.train.metrics import rollout_metrics
@@ -41,7 +40,7 @@ from gradus.train.optimizer import Optimizer, learning_rate_at
 from gradus.train.records import rollout_rows
 from gradus.train.session import RollBack, Session, check_space, opened
 from gradus.train.start import Start
-from gradus.types import Completion, Group, Problem, Score
+from gradus.types import Completion, Group, Problem
 
 THEIR_NAMES = {
     "loss": ("loss",),
@@ -79,20 +78,6 @@ def train(start: Start, problems: Problems | None = None) -> dict[str, Any]:
                 session.go_back()
                 evaluate_owed(session, evaluator)
         return {**session.summary(), "comparison": evaluator.against_base()}
-
-
-def scored(task: Task, problem: Problem, completion: Completion) -> Score:
-    """The task's judgement. A scorer that raises costs the sample, which counts as failed (``scoring/error_frac``)."""
-    try:
-        return task.score(problem, completion.text, finish=completion.finish)
-    except Exception as error:  # TRL would end the run without a word on the problem
-        why = f"crash: {type(error).__name__}: {error}"
-        return Score(reward=task.reward_range[0], correct=False, parts={}, why=why, status="crash")
-
-
-def paid(score: Score) -> float | None:
-    """The reward as TRL takes it: None where nobody may be paid or charged, which leaves it out of its group's mean."""
-    return float(score.reward) if score.is_usable and math.isfinite(score.reward) else None
 
 
 class Conductor:
@@ -142,7 +127,9 @@ class Conductor:
         self._prompts_B = [known[problem.id] for problem in self._problems_B]
         return [list(tokens) for tokens in self._prompts_B]
 
-    def sampled(self, sample: Callable[[list[list[int]]], tuple[list[list[int]], Any]], prompts: list[list[int]]) -> Any:
+    def sampled(
+        self, sample: Callable[[list[list[int]]], tuple[list[list[int]], Any]], prompts: list[list[int]]
+    ) -> Any:
         """Samples all completions, at most ``engine.batch_size`` at a time, without dropout. A signal ends it at once."""
         started, model = time.monotonic(), self.policy.model
         width = self.session.config.engine.batch_size
@@ -391,8 +378,7 @@ def _need_one_process() -> None:
         )
     if torch.cuda.device_count() > 1:
         raise ValueError(
-            f"{torch.cuda.device_count()} GPUs are visible, and backend trl trains on one; "
-            "set CUDA_VISIBLE_DEVICES=0"
+            f"{torch.cuda.device_count()} GPUs are visible, and backend trl trains on one; set CUDA_VISIBLE_DEVICES=0"
         )
 
 

@@ -187,9 +187,7 @@ def test_a_step_has_the_gradient_of_a_native_one(policy, tmp_path, monkeypatch, 
 def group_with_logprobs(group):
     from dataclasses import replace
 
-    return replace(
-        group, completions=tuple(replace(c, logprobs=(0.0,) * len(c.tokens)) for c in group.completions)
-    )
+    return replace(group, completions=tuple(replace(c, logprobs=(0.0,) * len(c.tokens)) for c in group.completions))
 
 
 def signal_at(monkeypatch, number: int) -> None:
@@ -208,7 +206,7 @@ def signal_at(monkeypatch, number: int) -> None:
 LORA = {"rank": 2, "alpha": 4, "dropout": 0.1}
 CASES = {
     "plain": ({}, 5, 2),
-    "two updates": ({"optimizer": {"updates_per_batch": 2}}, 5, 4),
+    "two updates": ({"optimizer": {"updates_per_batch": 2}}, 7, 4),
     "two passes": ({"optimizer": {"passes_per_batch": 2}}, 7, 4),
     "kl": ({"algorithm": {"kl_coef": 0.1}}, 5, 2),
     "adapter with dropout and kl": ({"algorithm": {"kl_coef": 0.1}, "model": {"lora": LORA}}, 5, 2),
@@ -220,7 +218,9 @@ CASES = {
 }
 
 
-@pytest.mark.parametrize("name", CASES)
+@pytest.mark.parametrize(
+    "name", [pytest.param(name, marks=[] if name == "plain" else pytest.mark.slow) for name in CASES]
+)
 def test_stopped_by_a_signal_and_resumed_gives_the_same_bits(policy, tmp_path, monkeypatch, name):
     """Two forward passes make a step; a run whose batch serves two steps goes on to the batch's end first."""
     changes, number, step = CASES[name]
@@ -244,6 +244,7 @@ def test_stopped_by_a_signal_and_resumed_gives_the_same_bits(policy, tmp_path, m
     assert [row["step"] for row in runs.metrics(tmp_path / "cut")] == list(range(7))
 
 
+@pytest.mark.slow
 def test_more_steps_continue_a_finished_run_exactly(policy, tmp_path):
     train(config_of(policy, num_steps=6), tmp_path / "whole")
     train(config_of(policy, num_steps=4), tmp_path / "longer")
@@ -302,9 +303,11 @@ def test_a_step_that_is_not_finite_changes_nothing_and_is_counted(policy, tmp_pa
     config = config_of(policy, num_steps=2, optimizer={"microbatch_size": 16}, checkpoint={"every_steps": 1})
     train(config, tmp_path)
     assert [row["train/skipped"] for row in runs.metrics(tmp_path)[1:]] == [0.0, 1.0]
-    assert runs.bits(tmp_path, 1) == runs.bits(tmp_path, 2)
+    before, after = runs.bits(tmp_path, 1), runs.bits(tmp_path, 2)
+    assert {key for key in before if before[key] != after[key]} == {"rng.torch"}
 
 
+@pytest.mark.slow
 def test_a_run_that_goes_back_gets_other_seeds(policy, tmp_path, monkeypatch):
     original = trl.GRPOTrainer.training_step
     count = iter(range(1, 10_000))
@@ -323,7 +326,7 @@ def test_a_run_that_goes_back_gets_other_seeds(policy, tmp_path, monkeypatch):
 
 
 def test_a_key_that_this_trl_does_not_know(policy, tmp_path):
-    with pytest.raises(ValueError, match="backend.extra has warp, which the GRPOConfig of this TRL does not know"):
+    with pytest.raises(ValueError, match=r"backend.extra has warp, which the GRPOConfig of this TRL does not know"):
         train(config_of(policy, backend={"name": "trl", "extra": {"warp": 9}}), tmp_path)
 
 

@@ -182,5 +182,5 @@ def test_a_missing_package_is_named(monkeypatch):
 
 def test_a_config_from_python_knows_what_was_set():
     config = Config(tasks=TASKS, optimizer={"microbatch_tokens": 4096}, backend={"name": "trl"})
-    with pytest.raises(ValueError, match="optimizer.microbatch_tokens=4096 cannot be done"):
+    with pytest.raises(ValueError, match=r"optimizer.microbatch_tokens=4096 cannot be done"):
         check(from_config(config))

@@ -1,0 +1,35 @@
+"""The other trainers by name: what each is told, what it cannot honour, whether it is installed. Imports none."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from gradus.config import Config
+from gradus.recipe import Resolved
+from gradus.train.backends import trl_settings
+
+_OF_A_RUN = ("output_dir", "use_cpu")
+"""Settings that are known only where a run is."""
+
+
+def check(resolved: Resolved) -> None:
+    """ValueError with everything that the config's backend cannot honour; nothing for the native one."""
+    if resolved.config.backend.name == "trl":
+        trl_settings.check(resolved)
+
+
+def need(config: Config) -> None:
+    """ValueError where the config's backend is not installed, or not in its tested release."""
+    if config.backend.name == "trl":
+        trl_settings.need_trl()
+
+
+def told(config: Config) -> dict[str, Any]:
+    """What the config's backend is told, by its own names, as far as it is known without a run."""
+    settings = trl_settings.arguments(config)
+    return {key: value for key, value in settings.items() if key not in _OF_A_RUN}
+
+
+def differences(config: Config) -> list[str]:
+    """What is not as in a native run, one line each."""
+    return trl_settings.differences(config)
