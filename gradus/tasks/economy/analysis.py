@@ -15,17 +15,17 @@ import numpy as np
 from numpy.typing import NDArray
 
 from gradus.tasks.economy.collapse import of_rows
+from gradus.tasks.economy.decision import canonical
+from gradus.tasks.economy.ladder import ladder
 from gradus.tasks.economy.memory import BEST_CONSTANT, copied
-from gradus.tasks.economy.policies import buffer_share
-from gradus.tasks.economy.values import CORRECT_FROM, FAILED, Values
+from gradus.tasks.economy.seed_reward import seed_reward
+from gradus.tasks.economy.values import FAILED, Values
 
 Floats = NDArray[np.float64]
 Rows = Sequence[Mapping[str, Any]]
 NUM_RESAMPLES = 10_000
 MIN_ECONOMIES = 30
 MIN_CELL = 10
-NOISY_BASE = ((0.83, 0.194), (0.694, 0.106))
-"""Mean and spread of the reference project's base model, as a state-blind rung."""
 
 
 def flat(rows: Rows) -> list[dict[str, Any]]:
@@ -42,6 +42,7 @@ def flat(rows: Rows) -> list[dict[str, Any]]:
                 "work": parts.get("info/work"),
                 "consumption": parts.get("info/consumption"),
                 "reward": parts.get("info/value", FAILED) if has_read else FAILED,
+                "original": _original(parts, truth) if has_read else FAILED,
                 "correct": bool(row["correct"]),
                 "why": row["why"],
                 "strict": parts.get("info/strict", 0.0),
@@ -56,44 +57,15 @@ def flat(rows: Rows) -> list[dict[str, Any]]:
     return made
 
 
+def _original(parts: Mapping[str, Any], truth: Mapping[str, Any]) -> float | None:
+    """The original project's reward of a decision; None where the row has not what it needs."""
+    facts = truth.get("extra_info")
+    return None if facts is None else seed_reward(canonical(parts["info/work"], parts["info/consumption"]), facts)
+
+
 def contexts_of(rows: Rows) -> dict[str, Mapping[str, Any]]:
     """The ``solution`` of each context, by its id."""
     return {row["problem_id"]: row["solution"] for row in rows}
-
-
-# ------------------------------------------------------------------ the ladder
-
-
-def ladder(truths: Mapping[str, Mapping[str, Any]], *, seed: int = 0) -> dict[str, dict[str, float]]:
-    """Mean reward (with its standard error) and share correct of each rung, over the contexts."""
-    rng = np.random.Generator(np.random.PCG64(np.random.SeedSequence([seed, len(truths)])))
-    rungs: dict[str, list[float]] = defaultdict(list)
-    for name in sorted(truths):
-        truth = truths[name]
-        values = Values.from_row(truth, name)
-        draws = rng.random((8, 2))
-        noisy = np.clip([[rng.normal(*moments) for moments in NOISY_BASE] for _ in range(8)], 0, 1)
-        rungs["random"].append(float(np.mean([values.reward(float(w), float(c)) for w, c in draws])))
-        rungs["base-like"].append(float(np.mean([values.reward(float(w), float(c)) for w, c in noisy])))
-        rungs["parse fallback (1, 0.5)"].append(values.reward(1.0, 0.5))
-        rungs["best constant"].append(values.reward(*BEST_CONSTANT))
-        state = truth.get("state", {})
-        if "wealth_months" in state:
-            share = float(buffer_share(np.array(state["wealth_months"])))
-            rungs["buffer_stock rule"].append(values.reward(0.95, share))
-        if truth.get("few_shot"):
-            examples = [{"work": w, "consumption": c} for w, c in truth["few_shot"]]
-            rungs["few-shot copy"].append(values.reward(*copied(examples)))
-        rungs["best of the grid"].append(values.reward(values.oracle_work, values.oracle_consumption))
-    return {
-        name: {
-            "mean": float(np.mean(found)),
-            "se": float(np.std(found) / math.sqrt(len(found))),
-            "correct": float(np.mean(np.array(found) >= CORRECT_FROM)),
-            "num": len(found),
-        }
-        for name, found in rungs.items()
-    }
 
 
 # ------------------------------------------------------------------ one policy
@@ -110,6 +82,8 @@ def summary(rows: Rows) -> dict[str, Any]:
     rewards = np.array([row["reward"] for row in rows], dtype=np.float64)
     out["reward_mean"] = float(rewards.mean()) if len(rewards) else None
     out["reward_mean_parsed"] = float(np.mean([row["reward"] for row in read])) if read else None
+    originals = [row["original"] for row in rows]
+    out["original_mean"] = math.fsum(originals) / len(originals) if rows and None not in originals else None
     for name in ("strict", "lenient", "on_grid"):
         out[f"{name}_frac"] = float(np.mean([row[name] for row in rows])) if len(rows) else None
     out["failed_frac"] = float(np.mean(rewards == FAILED)) if len(rows) else None
@@ -324,19 +298,22 @@ def _differences_table(found: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _ladder_table(found: Mapping[str, Any]) -> dict[str, Any]:
-    rungs = [(name, rung["mean"], rung["se"], rung["correct"]) for name, rung in found["ladder"].items()]
+    rungs = [(name, r["mean"], r["se"], r["correct"], r["original"]) for name, r in found["ladder"].items()]
     for name, one in found["models"].items():
         if one["reward_mean"] is not None:
-            rungs.append((f"{name} model", one["reward_mean"], None, one["correct_frac"]))
+            rungs.append((f"{name} model", one["reward_mean"], None, one["correct_frac"], one["original_mean"]))
     rows = [
-        [name, _text(mean), _text(se), f"{correct:.0%}"]
-        for name, mean, se, correct in sorted(rungs, key=lambda r: r[1])
+        [name, _text(mean), _text(se), f"{correct:.0%}", _text(original)]
+        for name, mean, se, correct, original in sorted(rungs, key=lambda rung: rung[1])
     ]
     return {
         "title": "Ladder of baselines",
-        "head": ["policy", "mean reward", "standard error", "correct"],
+        "head": ["policy", "mean reward", "standard error", "correct", "the original project's reward"],
         "rows": rows,
-        "reading": "The best constant answer knows nothing of the state: a trained policy below it has learned little.",
+        "reading": (
+            "The best constant answer knows nothing of the state: a trained policy below it has learned little. Most of "
+            "the original project's reward is the same for every answer."
+        ),
     }
 
 

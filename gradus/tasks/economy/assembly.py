@@ -41,13 +41,13 @@ def assembled(
             "wealth_months": wealth,
             "worked": int(snapshot.worked[household]),
             "wealth_tercile": contexts.tercile(wealth),
+            "regression": _regression_features(snapshot, household),
         },
         **values.to_row(),
+        "extra_info": facts.seed_facts(snapshot, household),
     }
     if examples:
         truth["few_shot"] = _decisions(examples)
-    if config.reward == "seed":
-        truth["extra_info"] = facts.seed_facts(snapshot, household)
     if "snapshot" in place:
         truth["snapshot"] = place["snapshot"]
     return Problem(
@@ -64,13 +64,20 @@ def assembled(
             "context_id": name.removesuffix(f"/{language}"),
             "regime_seed": contexts.regime_seed(snapshot),
             "features": similar,
-            "ln_real_savings": math.log1p(float(snapshot.savings[household]) / (16.8 * snapshot.price)),
-            "rate": snapshot.rate,
             "few_shot_ids": [example["id"] for example in examples],
             "cluster": f"economy {place['economy_seed']}" if place["economy_seed"] is not None else name,
             **{key: value for key, value in place.items() if key not in ("split", "economy_seed", "snapshot")},
         },
     )
+
+
+def _regression_features(snapshot: Snapshot, household: int) -> list[float]:
+    """Logarithms of real full-time pay, of savings in goods and in months of pay, of the credit; the goods market's
+    imbalance; the interest rate."""
+    similar = contexts.features(snapshot, household)
+    savings = math.log1p(float(snapshot.savings[household]) / (16.8 * snapshot.price))
+    return [similar["ln_real_wage"], savings, similar["ln_wealth"], similar["ln_credit"], similar["imbalance"],
+            snapshot.rate]  # fmt: skip
 
 
 def shortened(

@@ -15,7 +15,7 @@ from gradus.tasks.economy.reward import SOURCE
 from gradus.tasks.economy.values import Values
 from gradus.types import SPLITS, Message, Problem, Split
 
-_SHAPING = ("prompt", "lang", "few_shot", "envelope", "reward")
+_SHAPING = ("prompt", "lang", "few_shot", "envelope")
 """Options that are written into the rows."""
 _ENDINGS = ("jsonl", "parquet")
 

@@ -11,6 +11,7 @@ from gradus.tasks.economy.audit import audit
 from gradus.tasks.economy.closed_loop import TextPolicy, differences, gini, simulate
 from gradus.tasks.economy.collapse import StopRule, collapse, of_rows, spearman
 from gradus.tasks.economy.decision import canonical
+from gradus.tasks.economy.ladder import ladder
 from gradus.tasks.economy.policies import BufferStock, Constant, Noisy
 from gradus.tasks.economy.seed_reward import seed_parts
 from gradus.tasks.economy.values import Values
@@ -44,6 +45,27 @@ def test_five_policies_are_told_apart(expected: str) -> None:
         found = collapse(np.clip(answers[0], 0, 1), np.clip(answers[1], 0, 1), wage, wealth, seed=seed)
         verdicts.append(found.verdict)
     assert verdicts == [expected] * 10
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("expected", SYNTHETIC)
+def test_five_policies_are_told_apart_on_validation_contexts(expected: str, validation) -> None:
+    wage, wealth, work, share = validation
+    verdicts = []
+    for seed in range(50):
+        answers = SYNTHETIC[expected](work, share, np.random.default_rng(seed))
+        found = collapse(np.clip(answers[0], 0, 1), np.clip(answers[1], 0, 1), wage, wealth, seed=seed)
+        verdicts.append(found.verdict)
+    assert verdicts.count(expected) >= 48
+
+
+@pytest.fixture(scope="module")
+def validation():
+    """States of the 400 validation contexts, and their best answers."""
+    truths = [problem.truth for problem in load_task("economy").problems("validation")]
+    states = [[one["state"][name] for one in truths] for name in ("ln_real_wage", "wealth_months")]
+    best = [[one[name] for one in truths] for name in ("oracle_work", "oracle_consumption")]
+    return [np.array(column) for column in (*states, *best)]
 
 
 def test_few_rows_decide_only_what_needs_no_state() -> None:
@@ -285,3 +307,43 @@ def test_contexts_of_the_seed_reward_can_be_prepared(tmp_path) -> None:
 
     manifest = prepare("economy", {"reward": "seed"}, tmp_path, splits=("train",), limit=2)
     assert manifest["splits"]["train"]["rows"] == 2
+
+
+# ------------------------------------------------------------------ the ladder
+
+
+def test_every_rung_stands_in_both_rewards() -> None:
+    truths = {problem.id: problem.truth for problem in load_task("economy").problems("train", 20)}
+    found = ladder(truths)
+    assert {"random", "base-like", "len rule", "best constant", "buffer_stock rule", "best of the grid"} < set(found)
+    assert found["random"]["mean"] < found["best constant"]["mean"] < found["best of the grid"]["mean"] == 1.0
+    assert all(-1 <= rung["original"] <= 1 and rung["num"] == 20 for rung in found.values())
+    bare = {
+        name: {k: v for k, v in truth.items() if k not in ("extra_info", "state")} for name, truth in truths.items()
+    }
+    assert ladder(bare)["random"] == {**found["random"], "original": None}
+    assert "len rule" not in ladder(bare)
+
+
+def test_the_len_rung_is_the_rule() -> None:
+    from gradus.tasks.economy.assembly import snapshot_of
+    from gradus.tasks.economy.ladder import _len
+    from gradus.tasks.economy.policies import Len
+    from gradus.tasks.economy.simulator import Economy
+
+    for problem in load_task("economy").problems("train", 10):
+        work, share = Len().decide(Economy.from_snapshots([snapshot_of(problem)]).state)
+        household = problem.truth["household"]
+        expected = (work[0, household], share[0, household])
+        assert _len(problem.truth["state"]) == pytest.approx(expected, rel=1e-6)
+
+
+@pytest.mark.slow
+def test_the_regression_is_the_one_of_the_training_contexts() -> None:
+    from gradus.tasks.economy.ladder import REGRESSION
+
+    truths = [problem.truth for problem in load_task("economy").problems("train")]
+    features = np.array([[1.0, *one["state"]["regression"]] for one in truths])
+    for row, name in zip(REGRESSION, ("oracle_work", "oracle_consumption"), strict=True):
+        fitted = np.linalg.lstsq(features, np.array([one[name] for one in truths]), rcond=None)[0]
+        assert row == pytest.approx(fitted, abs=1e-4)
