@@ -218,10 +218,9 @@ class Economy:
         if self._month < 2 * MONTHS_PER_YEAR:
             return
         prices = self._history["prices"]
-        now = np.mean(prices[-MONTHS_PER_YEAR:], axis=0)
-        before = np.mean(prices[-2 * MONTHS_PER_YEAR : -MONTHS_PER_YEAR], axis=0)
+        now, before = _year_mean(prices), _year_mean(prices[:-MONTHS_PER_YEAR])
         inflation = now / before - 1
-        unemployment = np.mean(self._history["unemployment"][-MONTHS_PER_YEAR:], axis=0)
+        unemployment = _year_mean(self._history["unemployment"])
         rate = (
             config.natural_rate
             + config.target_inflation
@@ -350,6 +349,15 @@ class Economy:
             setattr(self, f"_{name}", getattr(self, f"_{name}").reshape(shape))
         self._history = {name: [row.reshape(shape) for row in rows] for name, rows in self._history.items()}
         return self
+
+
+def _year_mean(series: Sequence[Floats]) -> Floats:
+    """Mean of the last 12 months [B], added up month by month: np.mean would add in another order for one economy than
+    for many, and an economy must live alone as in a batch, to the bit."""
+    total = series[-MONTHS_PER_YEAR]
+    for month in series[1 - MONTHS_PER_YEAR :]:
+        total = total + month
+    return total / MONTHS_PER_YEAR
 
 
 _HISTORY = ("prices", "mean_wages", "unemployment", "output", "nominal_output", "credits", "imbalances", "rates")

@@ -33,6 +33,13 @@ def test_a_context_can_be_made_alone(train) -> None:
     assert moment.snapshot.id == train[25].snapshot.id
 
 
+def test_an_economy_lives_alone_as_among_others() -> None:
+    together = contexts.moments(range(12))
+    for seed in (3, 9):
+        alone = contexts.moments([seed])[0]
+        assert [one.snapshot.id for one in alone] == [one.snapshot.id for one in together[seed]]
+
+
 def test_contexts_aim_at_every_cell(train) -> None:
     assert [c.economy_seed for c in train] == [i // 10 for i in range(40)]
     for i, context in enumerate(train):
