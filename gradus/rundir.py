@@ -130,7 +130,7 @@ class RunDirectory:
     def write_comparison_tables(self, tables: Sequence[Mapping[str, Any]]) -> None:
         """Writes ``comparison_tables.json``: what the task has to say of base and trained; nothing where it is silent."""
         if tables:
-            durable.write_json(self.path / "comparison_tables.json", list(tables), what="comparison")
+            durable.write_json(self.path / "comparison_tables.json", {"tables": list(tables)}, what="comparison")
 
     def read_evaluation(self, set_name: str, step: int) -> tuple[list[dict[str, Any]], dict[str, Any]]:
         """Rows and summary of one evaluation; ValueError names the steps there are."""

@@ -239,7 +239,7 @@ def compare(
     durable.write_text(folder / "comparison.md", comparison.to_markdown())
     tables = _task_tables(base_rows, trained_rows, base_summary, trained_summary)
     if tables:
-        durable.write_json(folder / "comparison_tables.json", tables)
+        durable.write_json(folder / "comparison_tables.json", {"tables": tables})
     return comparison
 
 

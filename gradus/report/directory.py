@@ -111,7 +111,7 @@ class RunFacts:
         if not path.is_file():
             return
         found = self._json(path.name, "tables of the task")
-        tables = found if isinstance(found, list) else []
+        tables = found["tables"] if found and isinstance(found.get("tables"), list) else []
         self.task_tables = [one for one in tables if isinstance(one, dict) and {"title", "head", "rows"} <= set(one)]
         if len(self.task_tables) < max(1, len(tables)):
             self.damaged.append(f"{path.name}: not a list of tables with title, head and rows")

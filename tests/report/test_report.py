@@ -18,6 +18,7 @@ import pytest
 from gradus.report import html, write_report
 from gradus.report.directory import RunFacts
 from gradus.report.page import Page
+from gradus.rundir import RunDirectory
 from tests.report.hostile import PAYLOADS
 from tests.report.made_run import make_run
 
@@ -310,3 +311,15 @@ def test_no_torch():
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "[]"
+
+
+def test_tables_of_a_task_are_shown(run, tmp_path):
+    folder = tmp_path / "run"
+    shutil.copytree(run, folder)
+    table = {"title": "Who decides?", "head": ["who", "how"], "rows": [["<b>all</b>", "3 of 4"]], "reading": "By hand."}
+    RunDirectory.open(folder).write_comparison_tables([table])
+    page = write_report(folder).read_text()
+    for words in ("Who decides?", "&lt;b&gt;all&lt;/b&gt;", "3 of 4", "By hand."):
+        assert words in page
+    (folder / "comparison_tables.json").write_text("[1]")
+    assert any("comparison_tables.json" in one for one in RunFacts.of(folder).damaged)
