@@ -28,6 +28,10 @@ class Registry(Generic[T]):
             raise ValueError(f"{self.kind} {name!r} exists already; choose another name")
         self._entries[name] = entry
 
+    def discard(self, name: str) -> None:
+        """Forgets a name; one that is not there is no error."""
+        self._entries.pop(name, None)
+
     def __getitem__(self, name: str) -> T:
         if name not in self._entries:
             near = difflib.get_close_matches(name, self._entries, n=1)

@@ -20,3 +20,12 @@ def seed_of(*parts: str | int) -> int:
         content = (b"s" + part.encode("utf-8", "surrogatepass")) if isinstance(part, str) else b"i%d" % part
         digest.update(len(content).to_bytes(8, "little") + content)
     return int.from_bytes(digest.digest(), "little") >> 1
+
+
+def unit_share(*parts: str | int) -> float:
+    """A number in [0, 1) from the parts, evenly spread: which share of a whole something belongs to, always the same.
+
+    Example:
+        is_held_out = unit_share("split", problem.id) < 0.02
+    """
+    return (seed_of(*parts) >> 10) / (1 << 53)

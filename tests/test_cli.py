@@ -386,9 +386,8 @@ def test_a_task_of_the_users_own_is_checked(
         "TASKS.add('mine', Countdown)\n"
     )
     assert call(capfd, "tasks", "check", "--path", path, "--num", "3", "max_numbers=3")[0] == 0
-    empty = tmp_path / "empty.py"
-    empty.write_text("")
-    code, _, err = call(capfd, "tasks", "check", "--path", empty)
+    path.write_text("")
+    code, _, err = call(capfd, "tasks", "check", "--path", path)
     assert code == 2 and "registers no task; add TASKS.add" in err
 
 

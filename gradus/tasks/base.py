@@ -160,27 +160,34 @@ TASKS: Registry[type[Task]] = Registry(
 )
 
 
-_FROM_FILES: dict[Path, tuple[str, ...]] = {}
+_FROM_FILES: dict[Path, tuple[bytes, tuple[str, ...]]] = {}
 """Files of the user's that were run, and the tasks that each registered."""
 
 
 def register_file(path: str | Path) -> tuple[str, ...]:
-    """Runs a Python file of the user's, once, and returns the names of the tasks that it registers.
+    """Runs a Python file of the user's and returns the names of the tasks that it registers. It runs once, and again
+    when its content has changed (a notebook, a long session): its tasks then take the places of the earlier ones.
 
     Raises:
         ValueError: no such file, or it registers no task.
     """
     file = Path(path).resolve()
-    if file not in _FROM_FILES:
-        if not file.is_file():
-            raise ValueError(f"there is no file {path}; give the path of the Python file that registers your task")
-        before = set(TASKS)
-        runpy.run_path(str(file))
-        found = tuple(name for name in TASKS if name not in before)
-        if not found:
-            raise ValueError(f'{path} registers no task; add TASKS.add("name", YourTask) at its end')
-        _FROM_FILES[file] = found
-    return _FROM_FILES[file]
+    if not file.is_file():
+        raise ValueError(f"there is no file {path}; give the path of the Python file that registers your task")
+    content = file.read_bytes()
+    earlier_content, earlier = _FROM_FILES.get(file, (None, ()))
+    if content == earlier_content:
+        return earlier
+    _FROM_FILES.pop(file, None)
+    for name in earlier:
+        TASKS.discard(name)
+    before = set(TASKS)
+    runpy.run_path(str(file))
+    found = tuple(name for name in TASKS if name not in before)
+    if not found:
+        raise ValueError(f'{path} registers no task; add TASKS.add("name", YourTask) at its end')
+    _FROM_FILES[file] = (content, found)
+    return found
 
 
 def task_class(name: str, path: str | None = None) -> type[Task]:

@@ -81,7 +81,11 @@ def test_a_task_of_ones_own_is_found_by_its_path(tmp_path: Path):
     task = load_task("twin", **config.tasks["twin"])
     problem = next(task.problems("train"))
     assert task.name == "twin" and task.score(problem, task.oracle(problem)).correct
-    assert load_task("twin", **config.tasks["twin"]).config == task.config, "a file is run once"
+    again = load_task("twin", **config.tasks["twin"])
+    assert type(again) is type(task), "a file that has not changed is run once"
+    (tmp_path / "twin.py").write_text(TASK.format(name="twin") + "\n# changed\n")
+    edited = load_task("twin", **config.tasks["twin"])
+    assert type(edited) is not type(task) and edited.config == task.config, "an edited file takes effect"
 
 
 @pytest.mark.parametrize(

@@ -64,6 +64,11 @@ EASY_EXERCISES = ("linear", "inequality", "expand", "quadratic", "divisor", "rem
 
 FAMILIES = {
     "countdown": Family(task="countdown", options={"max_numbers": 3, "operators": "+-"}),
+    "gsm8k": Family(
+        task="gsm8k",
+        options={"source": "synthetic", "max_steps": 2, "max_number": 100},
+        vocabulary_size=1024,
+    ),
     "math": Family(task="math", options={"source": "generate", "kinds": EASY_EXERCISES, "max_number": 60}),
 }
 """By name: the part after ``nano/`` of the model's address, and the name of the folder and of the warm-up recipe."""

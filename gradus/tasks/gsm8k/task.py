@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal
 from pydantic import Field, model_validator
 
 from gradus.data.intake import Intake
+from gradus.seeds import unit_share
 from gradus.tasks import splits, user_reward
 from gradus.tasks.base import Task, TaskConfig
 from gradus.tasks.gsm8k import numbers, synthetic, text
@@ -55,6 +56,9 @@ class Gsm8kConfig(TaskConfig):
     """Synthetic problems take at most so many calculations."""
     max_number: Annotated[int, Field(ge=20, le=synthetic.MAX_VALUE)] = synthetic.MAX_VALUE
     """No number or result of a synthetic problem is larger."""
+    oracle_direct_frac: Annotated[float, Field(ge=0, le=1)] = 0.0
+    """Share of problems whose oracle answer leaves the working out. A warm-up (`gradus sft`) on both kinds leaves it to
+    GRPO to find out that working pays."""
     num_train: Annotated[int, Field(ge=1)] = 8192
     """Synthetic training problems."""
     num_validation: Annotated[int, Field(ge=1)] = 512
@@ -236,7 +240,9 @@ class Gsm8k(Task):
 
     def oracle(self, problem: Problem) -> str:
         """Returns the data set's own rationale and its number, in the style asked for."""
-        answer = problem.meta.get("answer") or f"#### {problem.truth['gold']}"
+        answer = f"#### {problem.truth['gold']}"
+        if unit_share("oracle", self.name, problem.id) >= self.config.oracle_direct_frac:
+            answer = problem.meta.get("answer") or answer
         return text.solution(answer, self.config.style, self.config.language)
 
     def is_same_truth(self, first: Problem, second: Problem) -> bool:

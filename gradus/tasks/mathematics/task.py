@@ -12,6 +12,7 @@ from pydantic import Field, model_validator
 
 from gradus.data.intake import Intake
 from gradus.data.sources import Source
+from gradus.seeds import unit_share
 from gradus.tasks import answers, cas, splits, user_reward
 from gradus.tasks.base import Task, TaskConfig
 from gradus.tasks.equivalence import equal, is_readable
@@ -58,6 +59,9 @@ class MathematicsConfig(TaskConfig):
     """Kinds of generated exercises, such as ``linear`` or ``slope``; null: all."""
     max_number: Annotated[int, Field(ge=20)] | None = None
     """No number in a generated exercise, its steps or its answer is larger; null: no limit."""
+    oracle_direct_frac: Annotated[float, Field(ge=0, le=1)] = 0.0
+    """Share of problems whose oracle answer leaves the working out. A warm-up (`gradus sft`) on both kinds leaves it to
+    GRPO to find out that working pays."""
     num_train: Annotated[int, Field(ge=1)] = 8192
     """Generated training exercises."""
     num_validation: Annotated[int, Field(ge=1)] = 512
@@ -209,8 +213,9 @@ class Mathematics(Task):
         if not gold:
             raise ValueError(f"{problem.id} has no readable gold; leave it out (`gradus prepare math` does)")
         config = self.config
+        is_direct = unit_share("oracle", self.name, problem.id) < config.oracle_direct_frac
         return text.worked(
-            problem.meta.get("solution", ""),
+            "" if is_direct else problem.meta.get("solution", ""),
             gold,
             style=config.style,
             language=config.language,
