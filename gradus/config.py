@@ -269,6 +269,18 @@ class BackendConfig(Section):
         return self
 
 
+class TrackingConfig(Section):
+    """Experiment trackers beside `metrics.jsonl`, which is always written. Each runs in a process of its own and can
+    neither stop nor slow the run."""
+
+    sinks: list[Literal["tensorboard", "wandb", "trackio"]] = Field(default=[], json_schema_extra=MUTABLE)
+    """Trackers that are told every step; their packages must be installed."""
+    project: Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,99}$")] = Field(
+        default="gradus", json_schema_extra=MUTABLE
+    )
+    """Project in trackers that have projects."""
+
+
 class RecordsConfig(Section):
     """What is written beside the metrics."""
 
@@ -307,6 +319,7 @@ class Config(Section):
     checkpoint: CheckpointConfig = CheckpointConfig()
     records: RecordsConfig = RecordsConfig()
     backend: BackendConfig = BackendConfig()
+    tracking: TrackingConfig = TrackingConfig()
 
     @model_validator(mode="after")
     def _fits_together(self) -> Config:

@@ -34,7 +34,7 @@ def read_jsonl(path: Path) -> Records:
         return Records(rows, num_torn)
     with path.open("rb") as lines:
         for line in lines:
-            row = _parse(line)
+            row = parse_line(line)
             if row is None:
                 num_torn += 1
             else:
@@ -42,7 +42,8 @@ def read_jsonl(path: Path) -> Records:
     return Records(rows, num_torn)
 
 
-def _parse(line: bytes) -> dict[str, Any] | None:
+def parse_line(line: bytes) -> dict[str, Any] | None:
+    """The JSON object of one line; None where it is none."""
     try:
         row = json.loads(line)
     except (ValueError, RecursionError):

@@ -19,6 +19,7 @@ LAYERS = (
     ("policy",),
     ("algo",),
     ("data",),
+    ("tracking",),
     ("recipe",),
     ("tasks",),
     ("data.sources", "data.intake"),

@@ -37,6 +37,7 @@ for verb in (
     runs.compare,
     reading.report,
     reading.rollouts,
+    reading.track,
     export.export,
     reading.doctor,
 ):

@@ -1,4 +1,4 @@
-"""`gradus report`, `rollouts` and `doctor`: reading what a run left, and what the machine is."""
+"""`gradus report`, `rollouts`, `track` and `doctor`: reading what a run left, and what the machine is."""
 
 from __future__ import annotations
 
@@ -68,6 +68,24 @@ def rollouts(
     console.answer(facts | {"rollouts": shown}, recorded.show(shown, format))
     console.info(f"{len(shown)} of {len(found.rows)} completions")
     return None
+
+
+def track(
+    run: Annotated[Path, typer.Argument(metavar="RUN", help="Folder of a run.")],
+    sink: Annotated[list[str], typer.Option("--sink", help="tensorboard, wandb or trackio; may be given repeatedly.")],
+    follow: Annotated[bool, typer.Option("--follow", help="Go on until stdin is closed.")] = False,
+) -> None:
+    """Send a run's metrics and alerts to experiment trackers: what they have not got yet."""
+    from gradus import console
+    from gradus.rundir import RunDirectory
+    from gradus.tracking.follow import stdin_is_closed, track
+
+    if follow and len(sink) > 1:
+        raise ValueError(f"--follow takes one --sink, not {len(sink)}; start a process for each")
+    directory = RunDirectory.open(run)
+    sent = [track(directory, name, **({"is_over": stdin_is_closed()} if follow else {})) for name in sink]
+    lines = [f"{one['sink']}: {one['num_steps_sent']} steps sent, up to step {one['step']}" for one in sent]
+    console.answer({"sent": sent}, "\n".join(lines))
 
 
 def doctor() -> int:

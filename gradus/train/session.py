@@ -25,6 +25,7 @@ from gradus.health.rule import Alert
 from gradus.jsonl import finite
 from gradus.policy.load import Policy, load_policy, use_threads
 from gradus.rundir import RunDirectory, read_jsonl
+from gradus.tracking.followers import Followers
 from gradus.train import checkpoint as checkpoints
 from gradus.train.address import at_address
 from gradus.train.checkpoint import Checkpoint, Saver
@@ -61,6 +62,7 @@ class Session:
         self.state = self._open_state(start.checkpoint)
         self._boundary = self._mark()
         self._watch_from_here()
+        self.followers = Followers(self.run, self.config.tracking.sinks, warn=self.warn)
 
     # -- state -----------------------------------------------------------------------------------------------------
 
@@ -195,6 +197,7 @@ class Session:
         self.run.append_metrics(row)
         console.step(row, self.config.num_steps)
         self._watch(row)
+        self.followers.check()
 
     # -- health ----------------------------------------------------------------------------------------------------
 
@@ -358,6 +361,9 @@ def opened(start: Start, problems: Problems, kind: type[Session] = Session) -> I
                 status="failed", exit_code=int(Code.INTERNAL), last_error=f"{type(error).__name__}: {error}"
             )
             raise
+        finally:
+            if session is not None:
+                session.followers.finish()
 
 
 def is_due(step: int, every_steps: int | None, num_steps: int) -> bool:
