@@ -56,9 +56,9 @@ class Gsm8kConfig(TaskConfig):
     """Synthetic problems take at most so many calculations."""
     max_number: Annotated[int, Field(ge=20, le=synthetic.MAX_VALUE)] = synthetic.MAX_VALUE
     """No number or result of a synthetic problem is larger."""
-    oracle_direct_frac: Annotated[float, Field(ge=0, le=1)] = 0.0
-    """Share of problems whose oracle answer leaves the working out. A warm-up (`gradus sft`) on both kinds leaves it to
-    GRPO to find out that working pays."""
+    direct_frac: Annotated[float, Field(ge=0, le=1)] = 0.0
+    """Share of a warm-up's demonstrations (`gradus sft`) that leave the working out. After both kinds it is left to GRPO
+    to find out that working pays."""
     num_train: Annotated[int, Field(ge=1)] = 8192
     """Synthetic training problems."""
     num_validation: Annotated[int, Field(ge=1)] = 512
@@ -240,10 +240,14 @@ class Gsm8k(Task):
 
     def oracle(self, problem: Problem) -> str:
         """Returns the data set's own rationale and its number, in the style asked for."""
-        answer = f"#### {problem.truth['gold']}"
-        if unit_share("oracle", self.name, problem.id) >= self.config.oracle_direct_frac:
-            answer = problem.meta.get("answer") or answer
+        answer = problem.meta.get("answer") or f"#### {problem.truth['gold']}"
         return text.solution(answer, self.config.style, self.config.language)
+
+    def demonstration(self, problem: Problem) -> str:
+        """The same, without the rationale for a share ``direct_frac`` of the problems."""
+        if unit_share("oracle", self.name, problem.id) < self.config.direct_frac:
+            return text.solution(f"#### {problem.truth['gold']}", self.config.style, self.config.language)
+        return self.oracle(problem)
 
     def is_same_truth(self, first: Problem, second: Problem) -> bool:
         """By value: 2,500 is 2500."""

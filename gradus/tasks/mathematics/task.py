@@ -59,9 +59,9 @@ class MathematicsConfig(TaskConfig):
     """Kinds of generated exercises, such as ``linear`` or ``slope``; null: all."""
     max_number: Annotated[int, Field(ge=20)] | None = None
     """No number in a generated exercise, its steps or its answer is larger; null: no limit."""
-    oracle_direct_frac: Annotated[float, Field(ge=0, le=1)] = 0.0
-    """Share of problems whose oracle answer leaves the working out. A warm-up (`gradus sft`) on both kinds leaves it to
-    GRPO to find out that working pays."""
+    direct_frac: Annotated[float, Field(ge=0, le=1)] = 0.0
+    """Share of a warm-up's demonstrations (`gradus sft`) that leave the working out. After both kinds it is left to GRPO
+    to find out that working pays."""
     num_train: Annotated[int, Field(ge=1)] = 8192
     """Generated training exercises."""
     num_validation: Annotated[int, Field(ge=1)] = 512
@@ -209,17 +209,19 @@ class Mathematics(Task):
 
     def oracle(self, problem: Problem) -> str:
         """Returns the data set's own solution and its gold, in the style asked for. ValueError without a gold."""
-        gold = problem.truth["gold"]
+        return self._answer(problem, problem.meta.get("solution", ""))
+
+    def demonstration(self, problem: Problem) -> str:
+        """The same, without the solution for a share ``direct_frac`` of the problems."""
+        is_direct = unit_share("oracle", self.name, problem.id) < self.config.direct_frac
+        return self._answer(problem, "") if is_direct else self.oracle(problem)
+
+    def _answer(self, problem: Problem, solution: str) -> str:
+        gold, config = problem.truth["gold"], self.config
         if not gold:
             raise ValueError(f"{problem.id} has no readable gold; leave it out (`gradus prepare math` does)")
-        config = self.config
-        is_direct = unit_share("oracle", self.name, problem.id) < config.oracle_direct_frac
         return text.worked(
-            "" if is_direct else problem.meta.get("solution", ""),
-            gold,
-            style=config.style,
-            language=config.language,
-            keeps_code=config.tir == "keep",
+            solution, gold, style=config.style, language=config.language, keeps_code=config.tir == "keep"
         )
 
     def is_same_truth(self, first: Problem, second: Problem) -> bool:

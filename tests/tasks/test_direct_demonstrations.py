@@ -1,4 +1,4 @@
-"""A warm-up on two ways of answering: ``oracle_direct_frac`` leaves the working out of that share of oracle answers."""
+"""A warm-up on two ways of answering: ``direct_frac`` leaves the working out of that share of demonstrations."""
 
 from __future__ import annotations
 
@@ -12,26 +12,29 @@ SOURCES = {"gsm8k": {"source": "synthetic"}, "math": {"source": "generate", "cas
 
 
 def made(name: str, frac: float) -> Task:
-    return load_task(name, **SOURCES[name], oracle_direct_frac=frac)
+    return load_task(name, **SOURCES[name], direct_frac=frac)
 
 
 @pytest.mark.parametrize("name", SOURCES)
 def test_the_share_of_answers_without_working_is_the_one_asked_for(name: str) -> None:
     worked, half, direct = (made(name, frac) for frac in (0.0, 0.5, 1.0))
     problems = list(worked.problems("train", 400))
-    shorter = [len(half.oracle(problem)) < len(worked.oracle(problem)) for problem in problems]
+    shorter = [len(half.demonstration(problem)) < len(worked.demonstration(problem)) for problem in problems]
     assert 0.4 < sum(shorter) / len(shorter) < 0.6
     for problem, is_shorter in zip(problems, shorter, strict=True):
+        assert half.oracle(problem) == worked.oracle(problem), "the oracle always shows its working"
         expected = direct if is_shorter else worked
-        assert half.oracle(problem) == expected.oracle(problem)
-        assert half.oracle(problem) == made(name, 0.5).oracle(problem), "the choice belongs to the problem"
+        assert half.demonstration(problem) == expected.demonstration(problem)
+        assert half.demonstration(problem) == made(name, 0.5).demonstration(problem), (
+            "the choice belongs to the problem"
+        )
 
 
 @pytest.mark.parametrize("name", SOURCES)
 def test_an_answer_without_working_is_paid_in_full(name: str) -> None:
     task = made(name, 1.0)
     for problem in task.problems("validation", 50):
-        score = task.score(problem, task.oracle(problem))
+        score = task.score(problem, task.demonstration(problem))
         assert score.correct and score.reward == task.reward_range[1]
 
 
