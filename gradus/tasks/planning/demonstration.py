@@ -12,25 +12,31 @@ from random import Random
 from gradus.tasks.planning.pddl import Problem
 from gradus.tasks.planning.plan import Action
 from gradus.tasks.planning.search import ground_ops
+from gradus.tasks.planning.worked import Line
 
 
-def with_slips(problem: Problem, actions: Sequence[Action], rate: float, random: Random) -> list[Action]:
+def with_slips(problem: Problem, lines: Sequence[Line], rate: float, random: Random) -> list[Line]:
     """The plan of a demonstrator that slips at each action with probability ``rate`` and goes on as if nothing had
-    happened: half of the time the action is forgotten, else done with other objects.
+    happened: half of the time the action is forgotten, else done with other objects. Comments stay.
 
     Example:
         with_slips(problem, [("board", "c0", "l1"), ..], 0.1, Random(0))  # [("board", "c1", "l1"), ..]
     """
-    shown: list[Action] = []
+    shown: list[Line] = []
     others: dict[str, list[Action]] | None = None
-    for action in actions:
-        if random.random() >= rate:
+    for action in lines:
+        if isinstance(action, str) or random.random() >= rate:
             shown.append(action)
         elif random.random() < 0.5:
             others = _by_schema(problem) if others is None else others
             choices = [other for other in others.get(action[0], ()) if other != action]
             shown += [random.choice(choices)] if choices else []
     return shown
+
+
+def as_text(lines: Sequence[Line]) -> str:
+    """A line each, comments behind a semicolon."""
+    return "\n".join(f"; {line}" if isinstance(line, str) else f"({' '.join(line)})" for line in lines)
 
 
 def _by_schema(problem: Problem) -> dict[str, list[Action]]:

@@ -47,6 +47,9 @@ class PlanningConfig(TaskConfig):
     """Domain that only the test split has."""
     anonymise: Literal["none", "objects", "all"] = "none"
     """Rename objects, or all symbols, to meaningless names."""
+    demonstrations: Literal["reference", "worked"] = "reference"
+    """What a warm-up (`gradus sft`) shows: the reference plan, or a ``worked`` one that does one object after the other
+    and repeats in comments what the ``brief`` prompt says."""
     slip_rate: Annotated[float, Field(ge=0, lt=1)] = 0.0
     """Share of the actions that a warm-up's demonstrations (`gradus sft`) forget or do with other objects: what leaves a
     small policy something to learn from rewards."""
@@ -77,6 +80,8 @@ class PlanningConfig(TaskConfig):
             raise ValueError("prompt=keep would show the names that anonymise hides; use prompt=rebuild")
         if self.prompt == "brief" and self.anonymise == "all":
             raise ValueError("prompt=brief leaves out the domain, which anonymise=all makes up; use prompt=rebuild")
+        if self.demonstrations == "worked" and (self.data_root or self.constraint_rate or self.anonymise != "none"):
+            raise ValueError("demonstrations=worked is for generated problems without constraints and renaming")
         if self.domains is not None and not self.domains:
             raise ValueError("domains=[] leaves nothing; name at least one domain")
         if self.holdout is not None and self.holdout not in (self.domains or tuple(FAMILIES)):

@@ -57,10 +57,10 @@ def _delivery(*spans: tuple[Span, Span]) -> tuple[tuple[dict[str, int], ...], ..
 
 
 _NANO = {
-    "blocksworld": _blocks((3, 4), (4, 5), (5, 5)),
-    "ferry": _ferry(((3, 5), (2, 3)), ((4, 5), (3, 3)), ((5, 6), (3, 3))),
-    "grippers": _grippers(((1, 1), (3, 5), (2, 3)), ((1, 1), (4, 5), (3, 3)), ((1, 1), (4, 5), (3, 4))),
-    "spanner": _spanner(((3, 4), (1, 1), (3, 6)), ((4, 5), (2, 2), (3, 5)), ((4, 5), (2, 3), (5, 6))),
+    "blocksworld": _blocks((3, 4), (4, 4), (5, 5)),
+    "ferry": _ferry(((3, 5), (2, 3)), ((3, 5), (3, 3)), ((6, 6), (3, 3))),
+    "grippers": _grippers(((1, 1), (3, 5), (2, 3)), ((1, 1), (3, 5), (3, 3)), ((1, 1), (6, 6), (3, 3))),
+    "spanner": _spanner(((3, 4), (1, 1), (3, 5)), ((4, 5), (2, 2), (3, 5)), ((4, 5), (3, 3), (5, 5))),
     "delivery": _delivery(((3, 4), (1, 1)), ((3, 3), (2, 2)), ((5, 5), (1, 1))),
 }
 """Small enough for the embedded policy, large enough that held-out instances exist."""

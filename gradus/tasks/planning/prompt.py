@@ -53,23 +53,8 @@ def _brief(problem: Problem, domain: str) -> str:
             f"a brief prompt leaves out the domain, which works for {', '.join(FAMILIES)}, not for {domain!r}; "
             f"use prompt=rebuild"
         )
-    implied, silent = FAMILIES[domain].implied, FAMILIES[domain].silent
-    now: dict[str, list[str]] = {}
-    # What stands right behind an object's name is found most easily: where it is comes first.
-    for fact in sorted(problem.facts, key=lambda fact: (fact[0] not in silent, fact)):
-        if fact[0] not in implied:
-            now.setdefault(fact[1] if len(fact) > 1 else "", []).append(_said(fact, silent))
-    wanted: dict[str, list[str]] = {}
-    others = []
-    for goal in problem.goals:
-        if isinstance(goal, Atom) and goal.terms:
-            wanted.setdefault(str(goal.terms[0]), []).append(_said((goal.predicate, *map(str, goal.terms)), silent))
-        else:
-            others.append(describe(goal, ()))
-    lines = [domain]
-    for name in sorted({*now, *wanted}):
-        aims = [">", *wanted[name]] if name in wanted else []
-        lines.append(" ".join(["", *([name] if name else []), *now.get(name, []), *aims]))
+    lines = [domain, *(f" {line}" for line in brief_lines(problem, domain))]
+    others = [describe(goal, ()) for goal in problem.goals if not (isinstance(goal, Atom) and goal.terms)]
     if others:
         lines.append(f"goal {' '.join(others)}")
     if problem.constraints:
@@ -77,6 +62,32 @@ def _brief(problem: Problem, domain: str) -> str:
     return "\n".join(lines)
 
 
-def _said(fact: Sequence[str], silent: frozenset[str]) -> str:
-    """A fact of an object that stands before it: ("at", "c0", "l4") is "l4", ("free", "robot1", "hand") "free hand"."""
-    return " ".join(fact[2:] if fact[0] in silent and len(fact) == 3 else (fact[0], *fact[2:]))
+def brief_lines(problem: Problem, domain: str) -> list[str]:
+    """A line per object of a built-in ``domain``: its name, the facts and, behind ``>``, the goals listed under it."""
+    family = FAMILIES[domain]
+    now: dict[str, list[str]] = {}
+    # What stands right behind an object's name is found most easily: where it is comes first.
+    for fact in sorted(problem.facts, key=lambda fact: (fact[0] not in family.silent, fact[0] in family.hosted, fact)):
+        if fact[0] not in family.implied:
+            name, said = _entry(fact, family.silent, family.hosted)
+            now.setdefault(name, []).append(said)
+    wanted: dict[str, list[str]] = {}
+    atoms = [(goal.predicate, *map(str, goal.terms)) for goal in problem.goals if isinstance(goal, Atom) and goal.terms]
+    for atom in sorted(atoms, key=lambda atom: atom[0] not in family.silent):
+        name, said = _entry(atom, family.silent, family.hosted_goals)
+        wanted.setdefault(name, []).append(said)
+    lines = []
+    for name in sorted({*now, *wanted}):
+        aims = [">", *wanted[name]] if name in wanted else []
+        lines.append(" ".join([*([name] if name else []), *now.get(name, []), *aims]))
+    return lines
+
+
+def _entry(fact: Sequence[str], silent: frozenset[str], hosted: frozenset[str]) -> tuple[str, str]:
+    """The object under which a fact is listed, and what is said there: ("at", "c0", "l4") is "l4" under "c0", and "c0"
+    under "l4" where it is hosted; ("free", "robot1", "hand") is "free hand" under "robot1"."""
+    predicate, *names = fact
+    if predicate in hosted and len(names) == 2:
+        names = names[::-1]
+    rest = names[1:] if predicate in silent and len(names) == 2 else [predicate, *names[1:]]
+    return (names[0] if names else ""), " ".join(rest)

@@ -13,7 +13,7 @@ from typing import Any, ClassVar
 from gradus.seeds import seed_of
 from gradus.tasks.base import Task
 from gradus.tasks.planning.cache import load_problem
-from gradus.tasks.planning.demonstration import with_slips
+from gradus.tasks.planning.demonstration import as_text, with_slips
 from gradus.tasks.planning.domains import FAMILIES
 from gradus.tasks.planning.folder import reference_plan
 from gradus.tasks.planning.generate import Instance, domain_of, plan_text, sources
@@ -27,6 +27,7 @@ from gradus.tasks.planning.rename import rename
 from gradus.tasks.planning.reward import PlanningReward
 from gradus.tasks.planning.table import difficulty_tables
 from gradus.tasks.planning.validate import STATUS_OF_CODE, STATUSES
+from gradus.tasks.planning.worked import Line, worked
 from gradus.types import SPLITS, Finish, Group, Problem, Score, Split
 
 _log = logging.getLogger(__name__)
@@ -112,14 +113,17 @@ class Planning(Task):
         return plan_text(actions).rstrip("\n")
 
     def demonstration(self, problem: Problem) -> str:
-        """The reference plan, with slips where ``slip_rate`` asks for them: a function of the seed and the problem."""
-        plan = self.oracle(problem)
-        if not self.config.slip_rate:
-            return plan
+        """The reference plan or the worked one, with slips where ``slip_rate`` asks for them: a function of the seed and
+        the problem."""
+        config = self.config
         parsed = load_problem(problem.truth["domain"], problem.truth["problem"])
-        random = Random(seed_of("demonstration", self.config.seed, problem.id))
-        shown = with_slips(parsed, parse_plan(plan).actions, self.config.slip_rate, random)
-        return plan_text(shown).rstrip("\n")
+        lines: list[Line] = [*parse_plan(self.oracle(problem)).actions]
+        if config.demonstrations == "worked":
+            lines = worked(parsed, problem.domain)
+        if config.slip_rate:
+            random = Random(seed_of("demonstration", config.seed, problem.id))
+            lines = with_slips(parsed, lines, config.slip_rate, random)
+        return as_text(lines)
 
     def near_misses(self, problem: Problem) -> Iterable[tuple[str, str]]:
         """Plans that look right and are not."""

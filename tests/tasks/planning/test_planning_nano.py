@@ -1,4 +1,5 @@
-"""What small policies are asked and shown: the brief prompt leaves nothing out, and slips are as many as asked for."""
+"""What small policies are asked and shown: the brief prompt leaves nothing out, worked plans are plans and repeat only what
+the prompt says, and slips are as many as asked for."""
 
 from __future__ import annotations
 
@@ -45,6 +46,32 @@ def test_a_place_stands_right_behind_the_name():
 def test_without_slips_a_demonstration_is_the_oracles_answer(domain):
     for problem in task(domain).problems("train", 10):
         assert task(domain).demonstration(problem) == task(domain).oracle(problem)
+
+
+@pytest.mark.parametrize("preset", ["nano", "default"])
+def test_a_worked_plan_is_a_plan_whose_comments_repeat_the_prompt(domain, preset):
+    shown = task(domain, preset=preset, demonstrations="worked")
+    for problem in shown.problems("train", 30):
+        text = shown.demonstration(problem)
+        assert shown.score(problem, text).correct, text
+        lines = [f"{line.strip()} " for line in problem.messages[0].content.splitlines()]
+        comments = [line.removeprefix("; ") for line in text.splitlines() if line.startswith(";")]
+        assert comments
+        for comment in comments:
+            assert any(line.startswith(f"{comment} ") for line in lines), comment
+
+
+def test_worked_plans_need_generated_problems():
+    for options in ({"constraint_rate": 0.5}, {"anonymise": "objects"}, {"data_root": "."}):
+        with pytest.raises(ValueError, match="demonstrations=worked"):
+            load_task("planning", demonstrations="worked", **options)
+
+
+def test_slips_leave_comments_alone():
+    whole, careless = (task("ferry", demonstrations="worked", slip_rate=rate) for rate in (0.0, 0.5))
+    for problem in whole.problems("train", 20):
+        right, shown = (made.demonstration(problem).splitlines() for made in (whole, careless))
+        assert [x for x in right if x[0] == ";"] == [x for x in shown if x[0] == ";"]
 
 
 def test_slips_come_as_often_as_asked_and_name_only_what_there_is(domain):

@@ -220,4 +220,5 @@ FAMILY = Family(
     refer=refer,
     constrain=constrain,
     silent=frozenset({"on"}),
+    hosted_goals=frozenset({"on"}),
 )

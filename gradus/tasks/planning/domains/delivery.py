@@ -135,6 +135,11 @@ def refer(problem: Problem) -> Reference | None:
     return Reference(actions=tuple(actions), is_optimal=is_optimal)
 
 
+def drive(problem: Problem, truck: str, origin: str, target: str) -> Iterator[Action]:
+    """Moves along a shortest way; none where there is no way."""
+    return _drive(_Roads(problem), truck, origin, target)
+
+
 def _drive(roads: _Roads, truck: str, origin: str, target: str) -> Iterator[Action]:
     for cell in roads.path(origin, target) or ():
         yield ("move", truck, origin, cell)

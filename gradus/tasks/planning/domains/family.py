@@ -61,6 +61,10 @@ class Family:
     silent: frozenset[str] = frozenset()
     """Predicates whose name a short prompt leaves out between two objects: ``c0 l4`` for ``(at c0 l4)``. No two of them
     may take the same types of objects."""
+    hosted: frozenset[str] = frozenset()
+    """Predicates of two objects whose facts a short prompt lists under the second: ``gate nut1`` for ``(at nut1 gate)``."""
+    hosted_goals: frozenset[str] = frozenset()
+    """The same for goals."""
 
 
 def write_problem(name: str, domain: str, layout: Layout, constraint: str | None = None) -> str:

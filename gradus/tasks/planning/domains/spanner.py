@@ -124,4 +124,5 @@ FAMILY = Family(
     refer=refer,
     constrain=constrain,
     silent=frozenset({"at", "link"}),
+    hosted=frozenset({"at"}),
 )
