@@ -5,6 +5,7 @@ BIN := .venv/bin
 TEST_THREADS := OMP_NUM_THREADS=1 MKL_NUM_THREADS=1 TOKENIZERS_PARALLELISM=false HF_HUB_OFFLINE=1
 
 .PHONY: demo test check test-slow bench lint clean extras-trl extras-tracking
+.PHONY: demo test check test-slow bench lint clean extras-trl extras-verl
 
 demo: .venv/installed  ## Train the embedded Countdown policy, compare it with itself before, write the report
 	$(BIN)/gradus train countdown_nano
@@ -30,6 +31,12 @@ extras-trl: .venv/installed  ## What `gradus train ... --backend trl` needs, in 
 
 extras-tracking: .venv/installed  ## TensorBoard, Weights & Biases, trackio
 	$(BIN)/pip install --quiet --editable ".[tracking]" -c constraints.txt
+extras-verl: .venv-verl/installed  ## verl in an environment of its own: it takes no transformers as new as ours
+
+.venv-verl/installed: pyproject.toml constraints-verl.txt
+	$(PYTHON) -m venv .venv-verl || python3 -m venv .venv-verl
+	.venv-verl/bin/pip install --quiet --editable ".[verl]" -c constraints-verl.txt
+	touch $@
 
 .venv/installed: pyproject.toml constraints.txt
 	$(PYTHON) -m venv .venv || python3 -m venv .venv
@@ -38,4 +45,4 @@ extras-tracking: .venv/installed  ## TensorBoard, Weights & Biases, trackio
 	touch $@
 
 clean:
-	rm -rf .venv .pytest_cache .ruff_cache build *.egg-info
+	rm -rf .venv .venv-verl .pytest_cache .ruff_cache build *.egg-info

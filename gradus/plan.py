@@ -41,7 +41,8 @@ def _backend(config: Config) -> dict[str, Any]:
     """What the other trainer is told, and what differs from a native run."""
     from gradus.train.backends.settings import differences, told
 
-    return {"backend": {"name": config.backend.name, "arguments": told(config), "differences": differences(config)}}
+    name = config.backend.name
+    return {"backend": {"name": name, "arguments": told(config, name), "differences": differences(config, name)}}
 
 
 def as_text(facts: Mapping[str, Any]) -> str:

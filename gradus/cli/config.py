@@ -40,21 +40,29 @@ def show(
 def validate(
     arguments: Annotated[list[str], typer.Argument(metavar="RECIPE... [KEY=VALUE]...")],
     backend: Annotated[
-        Literal["native", "trl"] | None, typer.Option("--backend", help="Also: can this trainer honour it all?")
+        Literal["native", "trl", "verl"] | None, typer.Option("--backend", help="Also: can this trainer honour it all?")
     ] = None,
 ) -> None:
     """Say ok, or everything that is wrong."""
     from gradus import console
 
-    resolved = config_of([*arguments, *([f"backend.name={backend}"] if backend else [])])
-    if resolved.config.backend.name == "native":
+    # verl trains by its own command, not in a run of gradus: it is no backend.name
+    added = [f"backend.name={backend}"] if backend and backend != "verl" else []
+    resolved = config_of([*arguments, *added])
+    name = backend or resolved.config.backend.name
+    if name == "native":
         return console.answer({"ok": True}, "ok")
     from gradus.train.backends.settings import check, differences, told
+    from gradus.train.backends.verl_settings import overrides
 
-    check(resolved)
-    lines = differences(resolved.config)
-    facts = {"ok": True, "arguments": told(resolved.config), "differences": lines}
-    return console.answer(without_secrets(facts), "\n".join(["ok; what is not as in a native run:", *lines]))
+    check(resolved, name)
+    lines = differences(resolved.config, name)
+    facts = without_secrets({"ok": True, "arguments": told(resolved.config, name)}) | {"differences": lines}
+    text = ["ok; what is not as in a native run:", *lines]
+    if name == "verl":
+        facts["overrides"] = without_secrets(overrides(resolved.config))
+        text += ["arguments of python -m verl.trainer.main_ppo:", *facts["overrides"]]
+    return console.answer(facts, "\n".join(text))
 
 
 @app.command()

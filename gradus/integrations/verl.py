@@ -1,4 +1,5 @@
-"""gradus tasks in your own verl run: `write_parquet` for the data, `compute_score` for the reward. No torch, no verl.
+"""gradus tasks in your own verl run: `write_parquet` or `write_plan` for the data, `compute_score` for the reward. No torch,
+no verl.
 
 verl calls a reward function once for each completion, by keyword, in a thread of a reward worker. One that raises
 costs its whole group without a count (0.9) or ends the run (before); None and NaN are passed on unchecked. So
@@ -15,8 +16,11 @@ from pathlib import Path
 from typing import Any
 
 from gradus import durable
+from gradus.config import Config
 from gradus.data import parquet
+from gradus.data.order import sampler_for
 from gradus.data.prepare import verl_row
+from gradus.data.problems import load_problems
 from gradus.exits import Code, Exit
 from gradus.tasks.base import Task, load_task
 from gradus.types import Problem, Score, Split
@@ -75,6 +79,57 @@ def write_parquet(task: Task, path: Path, split: Split = "train", limit: int | N
     durable.make_directory(path.parent)
     durable.write_bytes(path, parquet.encode(rows))
     return len(problems)
+
+
+def write_plan(config: Config, path: Path, *, tokenizer: Any = None) -> int:
+    """Writes the problems of all steps of a recipe in the order of a native run, as verl's data; returns their number.
+
+    verl goes through it once, with ``data.shuffle=false``, so stages and balance of the curriculum hold there too.
+    The other settings: `gradus config validate RECIPE --backend verl`.
+
+    Args:
+        tokenizer: of transformers; needed where ``sampling.max_prompt_tokens`` leaves problems out.
+
+    Raises:
+        ValueError: the order depends on results (adaptive curricula), the tokenizer is missing, or a prompt begins the
+            assistant's answer, which verl would close. Exit(NOTHING_USABLE): no problem is left.
+
+    Example:
+        write_plan(resolve(["gsm8k_qwen25_3b"]).config, Path("verl/plan.parquet"), tokenizer=tokenizer)
+    """
+    curriculum, limit = config.curriculum, config.sampling.max_prompt_tokens
+    if curriculum.adaptive != "off" or curriculum.cooldown_steps:
+        raise ValueError(
+            f"curriculum.adaptive={curriculum.adaptive} with cooldown_steps={curriculum.cooldown_steps} decides by results, "
+            "and a plan is made before there are any; set adaptive=off and cooldown_steps=0"
+        )
+    if limit is not None and tokenizer is None:
+        raise ValueError(f"sampling.max_prompt_tokens={limit} needs the model's tokenizer; give tokenizer=...")
+    problems = [
+        problem for problem in load_problems(config).train if limit is None or _length(tokenizer, problem) <= limit
+    ]
+    if not problems:
+        message = f"every prompt has more than sampling.max_prompt_tokens={limit} tokens"
+        raise Exit(Code.NOTHING_USABLE, message, hint="raise sampling.max_prompt_tokens")
+    begun = [problem.id for problem in problems if problem.messages[-1].role == "assistant"]
+    if begun:
+        raise ValueError(
+            f"the prompt of {begun[0]} begins the assistant's answer, which verl would close; choose another"
+        )
+    sampler = sampler_for(config, problems, kind="train")
+    updates = config.optimizer.updates_per_batch * config.optimizer.passes_per_batch
+    drawn = [problem for step in range(0, config.num_steps, updates) for problem in sampler.draw(step)]
+    has_domains = len({problem.domain for problem in problems}) > 1
+    rows = [verl_row(problem, "train", index, has_domains) for index, problem in enumerate(drawn)]
+    durable.make_directory(path.parent)
+    durable.write_bytes(path, parquet.encode(rows))
+    return len(rows)
+
+
+def _length(tokenizer: Any, problem: Problem) -> int:
+    messages = [{"role": message.role, "content": message.content} for message in problem.messages]
+    text = tokenizer.apply_chat_template(messages, tokenize=False, add_generation_prompt=True)
+    return len(tokenizer(text, add_special_tokens=False)["input_ids"])
 
 
 def _task_of(data_source: str, tasks: str | Mapping[str, Mapping[str, Any]] | None) -> Task:

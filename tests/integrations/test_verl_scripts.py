@@ -69,7 +69,9 @@ def test_what_cannot_be_scored_has_the_lowest_reward_and_is_counted(broken):
 
 
 def test_the_example_of_the_page_runs(tmp_path, monkeypatch):
-    (script,) = re.findall(r"```python\n(.*?)```", (ROOT / "docs/verl.md").read_text(), re.DOTALL)
+    plan, script = re.findall(r"```python\n(.*?)```", (ROOT / "docs/verl.md").read_text(), re.DOTALL)
     monkeypatch.chdir(tmp_path)
     exec(script, {})
     assert len(rows_of(tmp_path / "data/train.parquet")) == 1000
+    exec(plan, {})
+    assert len(rows_of(tmp_path / "verl/plan.parquet")) == 3 * 16

@@ -6,16 +6,19 @@ from typing import Any
 
 from gradus.config import Config
 from gradus.recipe import Resolved
-from gradus.train.backends import trl_settings
+from gradus.train.backends import trl_settings, verl_settings
 
 _OF_A_RUN = ("output_dir", "use_cpu")
 """Settings that are known only where a run is."""
 
 
-def check(resolved: Resolved) -> None:
-    """ValueError with everything that the config's backend cannot honour; nothing for the native one."""
-    if resolved.config.backend.name == "trl":
+def check(resolved: Resolved, backend: str | None = None) -> None:
+    """ValueError with everything that ``backend`` (None: the config's own) cannot honour; nothing for the native one."""
+    name = backend or resolved.config.backend.name
+    if name == "trl":
         trl_settings.check(resolved)
+    elif name == "verl":
+        verl_settings.check(resolved)
 
 
 def need(config: Config) -> None:
@@ -24,12 +27,14 @@ def need(config: Config) -> None:
         trl_settings.need_trl()
 
 
-def told(config: Config) -> dict[str, Any]:
-    """What the config's backend is told, by its own names, as far as it is known without a run."""
+def told(config: Config, backend: str) -> dict[str, Any]:
+    """What ``backend`` is told, by its own names, as far as it is known without a run."""
+    if backend == "verl":
+        return verl_settings.settings_of(config)
     settings = trl_settings.arguments(config)
     return {key: value for key, value in settings.items() if key not in _OF_A_RUN}
 
 
-def differences(config: Config) -> list[str]:
+def differences(config: Config, backend: str) -> list[str]:
     """What is not as in a native run, one line each."""
-    return trl_settings.differences(config)
+    return (verl_settings if backend == "verl" else trl_settings).differences(config)

@@ -1,0 +1,193 @@
+"""What becomes of each config key in a verl run: nothing is forgotten, nothing is dropped without a word."""
+
+from __future__ import annotations
+
+import json
+import re
+
+import pytest
+
+from gradus.cli import main as cli
+from gradus.config import Config
+from gradus.recipe import resolve, shipped
+from gradus.train.backends.image import Refused, Sets, missing
+from gradus.train.backends.verl_settings import IMAGES, VERSION, _hydra, check, differences, overrides, settings_of
+
+TASKS = {"countdown": {"max_numbers": 3}}
+A = "actor_rollout_ref"
+
+
+def refusal(*changes: str, recipe: str = "gsm8k_qwen25_3b") -> str:
+    with pytest.raises(ValueError) as error:
+        check(resolve([recipe], changes))
+    return str(error.value)
+
+
+def test_every_key_has_an_image():
+    assert missing(IMAGES) == []
+
+
+def test_what_a_key_is_said_to_set_is_set():
+    """For some preset, with or without an adapter."""
+    written = set()
+    for changes in ({"algorithm": {"name": "dr_grpo"}}, {"model": {"lora": {}}}):
+        written |= {key.lstrip("+") for key in settings_of(Config(tasks=TASKS, **changes))}
+    said = {key for image in IMAGES.values() if isinstance(image, Sets) for key in image.keys}
+    assert said <= written
+
+
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        ("sampling.max_redraws=2", "sampling.max_redraws=2 cannot be done by backend verl"),
+        ("engine.error_rate=0.1", "engine.error_rate=0.1 cannot be done"),
+        ("engine.name=scripted", "engine.name=scripted cannot be done"),
+        ("optimizer.microbatch_tokens=100", "set optimizer.microbatch_size"),
+        ("optimizer.microbatch_size=5", "the 512 completions of an update do not divide by it"),
+        (
+            "optimizer.updates_per_batch=2",
+            "num_steps=233 cannot be done by backend verl (it counts batches of 2 updates)",
+        ),
+        ("optimizer.passes_per_batch=2", "set num_steps=234"),
+        ("optimizer.schedule=linear", "it has constant and cosine only"),
+        ("optimizer.on_nonfinite=rollback", "set optimizer.on_nonfinite=skip"),
+        ("algorithm.name=dapo", "algorithm.keep_flat_groups=false cannot be done by backend verl"),
+        ("algorithm.name=reinforce", "algorithm.ratio_level=detached cannot be done"),
+        ("algorithm={name: gspo, aggregate: token}", "ratio_level=sequence with algorithm.aggregate=token"),
+        ("curriculum={stages: [[1.0, 1, 1, 1]], adaptive: variance}", "curriculum.adaptive=variance cannot be done"),
+        ("curriculum.cooldown_steps=3", "curriculum.cooldown_steps=3 cannot be done"),
+        ("checkpoint.keep_every_steps=100", "set checkpoint.keep_last"),
+        ("model.lora={dropout: 0.1}", "model.lora.dropout=0.1 cannot be done"),
+        ("model.init=random", "model.init=random cannot be done"),
+        ("model.path=nano/math", "it knows no embedded policies"),
+        ("model.revision=main", "model.revision=main cannot be done"),
+        ("model.device=mps", "model.device=mps cannot be done"),
+    ],
+)
+def test_what_verl_cannot_honour_is_refused(change, words):
+    message = refusal(change)
+    assert words in message and "use --backend native, or " in message
+
+
+def test_a_key_left_at_its_default_is_a_line_instead():
+    resolved = resolve(["gsm8k_qwen25_3b"])
+    check(resolved)
+    lines = differences(resolved.config)
+    for leaf, image in IMAGES.items():
+        if isinstance(image, Refused):
+            assert any(line.startswith(f"{leaf} has no effect: ") for line in lines)
+
+
+@pytest.mark.parametrize(
+    ("algorithm", "expected"),
+    [
+        ({"name": "grpo"}, {"algorithm.adv_estimator": "grpo", f"{A}.actor.loss_agg_mode": "seq-mean-token-mean"}),
+        ({"name": "dr_grpo"}, {"algorithm.norm_adv_by_std_in_grpo": False, f"{A}.actor.loss_scale_factor": 512}),
+        ({"name": "dapo", "keep_flat_groups": True}, {f"{A}.actor.clip_ratio_high": 0.28}),
+        ({"name": "gspo"}, {f"{A}.actor.policy_loss.loss_mode": "gspo", f"{A}.actor.clip_ratio_low": 3e-4}),
+        ({"name": "cispo", "keep_flat_groups": True}, {f"{A}.actor.policy_loss.loss_mode": "cispo"}),
+        ({"name": "rloo"}, {"algorithm.adv_estimator": "rloo", f"{A}.actor.loss_agg_mode": "token-mean"}),
+        ({"kl_coef": 0.01}, {f"{A}.actor.use_kl_loss": True, f"{A}.actor.kl_loss_coef": 0.01,
+                             "algorithm.use_kl_in_reward": False}),
+    ],
+    ids=str,
+)  # fmt: skip
+def test_presets_as_verl_calls_them(algorithm, expected):
+    found = settings_of(Config(tasks=TASKS, algorithm=algorithm))
+    assert {key: found[key] for key in expected} == expected
+    assert found[f"{A}.actor.clip_ratio_c"] == 1e9, "verl's second clip is off"
+
+
+def test_the_order_of_problems_is_the_plan():
+    found = settings_of(Config(tasks=TASKS))
+    assert (found["data.shuffle"], found["data.dataloader_num_workers"], found["trainer.total_epochs"]) == (False, 0, 1)
+    assert found["data.train_files"] == "verl/plan.parquet" and found["data.filter_overlong_prompts"] is False
+
+
+def test_a_model_saved_with_an_adapter_would_be_useless():
+    whole, adapted = (
+        settings_of(Config(tasks=TASKS, model={"lora": lora})) for lora in (None, {"rank": 8, "alpha": 16})
+    )
+    assert "hf_model" in whole[f"{A}.actor.checkpoint.save_contents"] and f"{A}.model.lora_rank" not in whole
+    assert "hf_model" not in adapted[f"{A}.actor.checkpoint.save_contents"]
+    assert (adapted[f"{A}.model.lora_rank"], adapted[f"{A}.model.target_modules"]) == (8, "all-linear")
+
+
+def test_several_updates_are_one_of_verls_steps():
+    config = Config(
+        tasks=TASKS, num_steps=40, checkpoint={"every_steps": 8}, curriculum={"problems_per_step": 16},
+        optimizer={"updates_per_batch": 2, "passes_per_batch": 2, "warmup_steps": 8},
+    )  # fmt: skip
+    found = settings_of(config)
+    assert (found[f"{A}.actor.ppo_mini_batch_size"], found[f"{A}.actor.ppo_epochs"]) == (8, 2)
+    assert found["trainer.total_training_steps"] == 10 and found["trainer.save_freq"] == 2
+    assert found[f"{A}.actor.optim.lr_warmup_steps"] == 2
+
+
+def test_overrides_are_one_value_each():
+    lines = overrides(Config(tasks={"countdown": {"max_numbers": 3, "operators": "+-"}}, name="it-is"))
+    assert "trainer.experiment_name='it-is'" in lines
+    assert not [line for line in lines if not re.fullmatch(r"\+?[a-z_A-Z0-9.]+=.*", line)]
+
+
+@pytest.mark.parametrize(
+    ("value", "expected"),
+    [
+        (None, "null"), (True, "true"), (0.1, "0.1"), (1e-6, "1e-06"), ("a b", "'a b'"), ("it's", r"'it\'s'"),
+        ([1, "x"], "[1,'x']"), ({"a": False}, "{a:false}"),
+    ],
+)  # fmt: skip
+def test_values_in_hydras_language(value, expected):
+    assert _hydra(value) == expected
+
+
+def test_no_text_reaches_for_other_settings_or_the_environment():
+    with pytest.raises(ValueError, match=r"which verl's configuration would replace"):
+        _hydra("${oc.env:HOME}")
+
+
+RECIPES = {
+    "countdown_nano": "model.path=nano/countdown",
+    "gsm8k_qwen25_05b_mps": "model.device=mps",
+    "math_qwen25_05b_lora": "model.lora.dropout=0.01",
+}
+"""Shipped recipes that verl cannot run, and one reason."""
+
+
+@pytest.mark.parametrize("name", sorted(name for name in shipped() if not name.startswith("sft_")))
+def test_every_recipe_translates_or_says_why_not(name):
+    if "nano" in name or name in RECIPES:
+        assert RECIPES.get(name, "model.path=nano/") in refusal(recipe=name)
+        return
+    resolved = resolve([name])
+    check(resolved)
+    assert settings_of(resolved.config)[f"{A}.rollout.n"] == resolved.config.sampling.group_size
+
+
+def test_the_command_line_prints_what_verl_is_told(capfd):
+    assert cli.run(["--json", "config", "validate", "gsm8k_qwen25_3b", "--backend", "verl"]) == 0
+    found = json.loads(capfd.readouterr().out)
+    assert f"{A}.actor.optim.lr=1e-06" in found["overrides"] and found["ok"]
+    assert cli.run(["config", "validate", "countdown_nano", "--backend", "verl"]) == 2
+    assert "model.path=nano/countdown cannot be done by backend verl" in capfd.readouterr().err
+
+
+def test_verl_takes_every_key():
+    """Composed and checked by the real verl, where it is installed: each line is a setting of that release."""
+    verl = pytest.importorskip("verl", reason="verl is not installed")
+    assert verl.__version__ == VERSION
+    from pathlib import Path
+
+    from hydra import compose, initialize_config_dir
+    from verl.utils.config import validate_config
+
+    for name in ("gsm8k_qwen25_3b", "countdown_qwen3_4b", "economy_qwen25_7b_lora", "planning_qwen3_14b_curriculum"):
+        config = resolve([name]).config
+        with initialize_config_dir(str(Path(verl.__file__).parent / "trainer" / "config"), version_base=None):
+            found = compose("ppo_trainer", overrides=overrides(config))
+        if config.model.lora is None:  # with one, verl asks for vLLM itself
+            has_reference = config.algorithm.kl_coef is not None and config.algorithm.kl_coef > 0
+            validate_config(found, use_reference_policy=has_reference, use_critic=False)
+        assert found.actor_rollout_ref.rollout.n == config.sampling.group_size
+        tasks = found.reward.custom_reward_function.reward_kwargs.tasks
+        assert json.loads(tasks) == json.loads(json.dumps({name: dict(o) for name, o in config.tasks.items()}))
