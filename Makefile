@@ -4,8 +4,7 @@ PYTHON ?= python3.11
 BIN := .venv/bin
 TEST_THREADS := OMP_NUM_THREADS=1 MKL_NUM_THREADS=1 TOKENIZERS_PARALLELISM=false HF_HUB_OFFLINE=1
 
-.PHONY: demo test check test-slow bench lint clean extras-trl extras-tracking
-.PHONY: demo test check test-slow bench lint clean extras-trl extras-verl
+.PHONY: demo test check test-slow bench lint clean extras-trl extras-tracking extras-verl
 
 demo: .venv/installed  ## Train the embedded Countdown policy, compare it with itself before, write the report
 	$(BIN)/gradus train countdown_nano
@@ -31,6 +30,7 @@ extras-trl: .venv/installed  ## What `gradus train ... --backend trl` needs, in 
 
 extras-tracking: .venv/installed  ## TensorBoard, Weights & Biases, trackio
 	$(BIN)/pip install --quiet --editable ".[tracking]" -c constraints.txt
+
 extras-verl: .venv-verl/installed  ## verl in an environment of its own: it takes no transformers as new as ours
 
 .venv-verl/installed: pyproject.toml constraints-verl.txt

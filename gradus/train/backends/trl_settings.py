@@ -131,6 +131,8 @@ IMAGES: Mapping[str, Image] = {
     "checkpoint.verify": Ours(),
     "checkpoint.grace_seconds": Ours(),
     "records.rollouts_every_steps": Ours(),
+    "tracking.sinks": Ours(),
+    "tracking.project": Ours(),
     "backend.name": Ours(),
     "backend.extra": Ours(),
 }

@@ -100,6 +100,8 @@ IMAGES: Mapping[str, Image] = {
     "checkpoint.verify": Ours(),
     "checkpoint.grace_seconds": Ours("a signal costs the steps since verl's last save"),
     "records.rollouts_every_steps": Ours("verl records all completions of every step, in verl/rollouts"),
+    "tracking.sinks": Refused("it has trackers of its own", "give its trainer.logger"),
+    "tracking.project": Refused("it has trackers of its own", "give its trainer.project_name"),
     "backend.name": Ours(),
     "backend.extra": Ours(),
 }
