@@ -95,6 +95,13 @@ class Source:
             if problem := _unusable(row.fields):
                 intake.drop(problem, row.place)
                 continue
+            if num_good == 0:
+                for ours, theirs in (columns or {}).items():
+                    if theirs not in row.fields:
+                        raise ValueError(
+                            f"{row.place} has no column {theirs!r}, which columns names for {ours!r}; there are: "
+                            f"{', '.join(row.fields)}"
+                        )
             fields = dict(row.fields)
             fields |= {ours: row.fields[theirs] for ours, theirs in (columns or {}).items() if theirs in row.fields}
             missing = [name for name in need if name not in fields]

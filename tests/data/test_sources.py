@@ -129,6 +129,8 @@ def test_columns_are_mapped_and_a_missing_one_is_named(tmp_path: Path):
         match=r"a\.jsonl:1 has no column 'problem'; there are: question, answer\. .*columns: \{problem: question\}",
     ):
         next(source.rows("train", need=("problem",)))
+    with pytest.raises(ValueError, match=r"a\.jsonl:1 has no column 'asked', which columns names for 'problem'"):
+        next(source.rows("train", columns={"problem": "asked"}))
 
 
 def test_a_row_that_lacks_a_column_is_counted(tmp_path: Path):
