@@ -69,6 +69,16 @@ FAMILIES = {
         options={"source": "synthetic", "max_steps": 2, "max_number": 100},
         vocabulary_size=1024,
     ),
+    "economy": Family(
+        task="economy",
+        options={"prompt": "compact"},
+        num_texts=40,
+        vocabulary_size=320,
+        hidden_size=128,
+        intermediate_size=384,
+        num_heads=4,
+        context_tokens=256,
+    ),
     "math": Family(task="math", options={"source": "generate", "kinds": EASY_EXERCISES, "max_number": 60}),
 }
 """By name: the part after ``nano/`` of the model's address, and the name of the folder and of the warm-up recipe."""

@@ -28,8 +28,8 @@ FALLBACKS = ("uniform", "last", "idle", "public")
 _FIXED = {"idle": (0.0, 0.02), "public": (1.0, 0.5)}
 MAX_FAILED_FRAC = 0.05
 """A run with more failed answers says nothing about the policy."""
-NULL_PHILLIPS = 0.39
-"""90 % band of one 20-year correlation of unemployment and wage inflation under a policy that is blind to the state."""
+NULL_QUANTILE = 1.645
+"""A correlation of n unrelated pairs lies within this over sqrt(n - 1) with 90 %: +-0.39 for one run of 20 years."""
 _BLOCK = 12
 _QUANTITY_UNIT = 16.8
 
@@ -89,7 +89,8 @@ class Loop:
         values = [v for v in self.metrics["phillips_r"] if v is not None]
         if len(values) < 10:
             return f"undetermined: {len(values)} economies with a correlation, 10 are needed"
-        mean, bound = math.fsum(values) / len(values), NULL_PHILLIPS / math.sqrt(len(values))
+        num_pairs = self.months // 12 - 1  # the first year has no wage inflation
+        mean, bound = math.fsum(values) / len(values), NULL_QUANTILE / math.sqrt((num_pairs - 1) * len(values))
         word = "within" if abs(mean) <= bound else "outside"
         return f"{mean:+.2f}, {word} the band ±{bound:.2f} of a policy that is blind to the state"
 

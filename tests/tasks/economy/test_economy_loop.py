@@ -44,6 +44,18 @@ def test_everybody_deciding_is_the_economy() -> None:
         assert loop[f"own_{name}"] == pytest.approx(loop[name])
 
 
+def test_the_band_of_chance_is_wider_for_short_runs() -> None:
+    values = (0.3, 0.1) * 5
+    loops = [
+        Loop(months=months, metrics={"phillips_r": values}, yearly_unemployment=(), counts={}) for months in (120, 240)
+    ]
+    assert [loop.phillips_verdict().partition(",")[2][:19] for loop in loops] == [
+        " within the band ±0",
+        " outside the band ±",
+    ]
+    assert "±0.12" in loops[1].phillips_verdict(), "0.39 / sqrt(10) for 20 years"
+
+
 def test_tables_pair_what_met_the_same_shocks() -> None:
     task = load_task("economy", **OPTIONS)
     lazy, busy = (task.play(lambda prompts, w=w: [canonical(w, 0.4)] * len(prompts)) for w in (0.5, 1.0))

@@ -1,0 +1,101 @@
+"""Runs on the economy with adapters: going on with more steps, peft, and what the report answers at the end."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+import torch
+
+from gradus.policy.load import NANO
+from gradus.recipe import resolve
+from gradus.report import write_report
+from gradus.verbs import run
+from tests.train import runs
+
+SMALL = [
+    "name=run", "torch_threads=1", "tasks.economy.skip_contexts=0", "curriculum.num_problems=16", "sampling.group_size=4",
+    "curriculum.problems_per_step=4", "evaluation.num_problems=4", "evaluation.samples_per_problem=1",
+    "checkpoint.every_steps=100", "tasks.economy.closed_loop_months=24", "tasks.economy.closed_loop_economies=1",
+    "tasks.economy.closed_loop_share=0.02",
+]  # fmt: skip
+
+
+def config_of(num_steps: int, *more: str):
+    """The recipe made small."""
+    return resolve(["economy_nano"], [*SMALL, f"num_steps={num_steps}", *more])
+
+
+def adapter(path: Path, step: int) -> bytes:
+    return (path / f"checkpoints/step_{step:06d}/model/adapter_model.safetensors").read_bytes()
+
+
+@pytest.fixture(scope="module")
+def short(tmp_path_factory):
+    """A run of three steps, gone on with to five."""
+    folder = tmp_path_factory.mktemp("short")
+    runs.run(config_of(3).config, folder)
+    assert adapter(folder / "run", 3)
+    runs.run(config_of(5).config, folder)
+    return folder / "run"
+
+
+def test_more_steps_continue_exactly(short, tmp_path) -> None:
+    runs.run(config_of(5).config, tmp_path)
+    assert adapter(short, 5) == adapter(tmp_path / "run", 5) != adapter(short, 3)
+    rows = [runs.metrics(folder) for folder in (short.parent, tmp_path)]
+    assert [row["step"] for row in rows[0]] == [0, 1, 2, 3, 4, 5]
+    for name in ("reward", "loss", "grad_norm"):
+        assert [row[name] for row in rows[0][1:]] == [row[name] for row in rows[1][1:]]
+
+
+@pytest.mark.slow
+def test_a_thousand_steps_continue_exactly(tmp_path) -> None:
+    run("train", config_of(1000), runs_dir=tmp_path / "whole")
+    run("train", config_of(100), runs_dir=tmp_path / "cut")
+    run("train", tmp_path / "cut" / "run", ["num_steps=1000"])
+    assert adapter(tmp_path / "cut" / "run", 1000) == adapter(tmp_path / "whole" / "run", 1000)
+
+
+def test_the_adapter_loads_in_peft_with_the_same_logits(short) -> None:
+    from peft import PeftModel
+    from transformers import AutoModelForCausalLM
+
+    from gradus.config import ModelConfig
+    from gradus.policy.load import load_policy
+    from gradus.policy.tree import PackedTree
+
+    folder = sorted((short / "checkpoints").glob("step_*"))[-1] / "model"
+    base = AutoModelForCausalLM.from_pretrained(NANO / "economy", trust_remote_code=False)
+    adapted = PeftModel.from_pretrained(base, folder)
+    policy = load_policy(ModelConfig(path=str(folder)), is_trainable=False)
+    prompt = policy.prompt_tokens(policy_messages())
+    tree = PackedTree(prompts=[list(prompt)], completions=[], prompt_of=[], device=policy.device)
+    with torch.no_grad():
+        theirs = adapted(input_ids=torch.tensor([prompt])).logits[0]
+        ours = policy.model(input_ids=tree.tokens_N[None], position_ids=tree.positions_N[None], tree=tree).logits[0]
+        with adapted.disable_adapter():
+            without = adapted(input_ids=torch.tensor([prompt])).logits[0]
+    torch.testing.assert_close(ours, theirs, atol=1e-5, rtol=1e-5)
+    assert (theirs - without).abs().max() > 1e-4, "the adapter says something"
+
+
+def policy_messages():
+    from gradus.tasks.base import load_task
+
+    return next(load_task("economy", prompt="compact").problems("train", 1)).messages
+
+
+def test_the_report_answers_three_questions(short) -> None:
+    tables = json.loads((short / "comparison_tables.json").read_text())["tables"]
+    titles = [one["title"] for one in tables]
+    assert titles[0] == "Did it learn, and is it collapsed?" and titles[-1] == "What the economy does with it"
+    page = write_report(short).read_text()
+    for words in (
+        "Did it learn?",
+        "Is it collapsed?",
+        "What the economy does with it",
+        "unemployment of its households",
+    ):
+        assert words in page
