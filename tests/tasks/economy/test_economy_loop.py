@@ -45,7 +45,7 @@ def test_everybody_deciding_is_the_economy() -> None:
 
 
 def test_the_band_of_chance_is_wider_for_short_runs() -> None:
-    values = (0.3, 0.1) * 5
+    values = (0.25, 0.05) * 5
     loops = [
         Loop(months=months, metrics={"phillips_r": values}, yearly_unemployment=(), counts={}) for months in (120, 240)
     ]
