@@ -202,8 +202,6 @@ def differences(config: Config) -> list[str]:
     """What is not as in a native run of the same config, one line each."""
     algorithm = resolve_algorithm(config.algorithm)
     lines = promises(config, IMAGES)
-    if algorithm.advantage == "standardize":
-        lines.append("advantages are divided by the standard deviation + 1e-4 (native: 1e-6)")
     lines.append("ratios are taken to the trainer's own log-probabilities; there is no row of sampler against trainer")
     lines.append("a completion without a usable score has advantage 0, and stays in the counts and in the KL term")
     if algorithm.entropy_coef:

@@ -193,6 +193,8 @@ def settings_of(config: Config) -> dict[str, Any]:
 def differences(config: Config) -> list[str]:
     """What is not as in a native run of the same config, one line each."""
     lines = promises(config, IMAGES)
+    if resolve_algorithm(config.algorithm).advantage == "standardize":
+        lines.append("advantages are divided by the standard deviation + 1e-6 (native: 1e-4)")
     lines.append("ratios are taken to log-probabilities that verl computes again; log-ratios are cut at 20")
     lines.append("a completion whose scoring failed gets the lowest reward of the task, and is counted")
     return lines

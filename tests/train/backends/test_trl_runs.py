@@ -123,7 +123,7 @@ PRESETS = [
 
 @pytest.mark.parametrize("algorithm", PRESETS, ids=lambda one: "-".join(map(str, one.values())))
 def test_a_step_has_the_gradient_of_a_native_one(policy, tmp_path, monkeypatch, algorithm):
-    """Of the same completions. Standardized advantages differ by TRL's larger constant under the deviation."""
+    """Of the same completions, to float32."""
     from gradus.algo.presets import resolve_algorithm
     from gradus.policy.logprobs import completion_logprobs
     from gradus.train.batch import collate
@@ -177,11 +177,8 @@ def test_a_step_has_the_gradient_of_a_native_one(policy, tmp_path, monkeypatch, 
     accumulate(learner, batch, settings, reference=model if settled.kl_coef else None)
     scale = max(float(gradient.abs().max()) for gradient in kept["gradient"].values())
     assert scale > 0
-    rewards = torch.tensor([group.rewards_G for group in kept["groups"]])
-    constant = 1e-4 / float(rewards.std(dim=1)[rewards.std(dim=1) > 0].min())
-    tolerance = 2e-5 + (constant if settled.advantage == "standardize" else 0)
     for name, parameter in learner.trainable():
-        assert (parameter.grad - kept["gradient"][name]).abs().max() <= tolerance * scale, name
+        assert (parameter.grad - kept["gradient"][name]).abs().max() <= 2e-5 * scale, name
 
 
 def group_with_logprobs(group):
