@@ -1,79 +1,49 @@
-"""The command line as a user meets it: help, results, JSON, exit codes, messages, dry runs, a machine without torch."""
+"""The command line as a user meets it: help (I-01), exit codes and messages (I-02), results and JSON (I-03)."""
 
 from __future__ import annotations
 
 import errno
 import json
 import os
-import socket
+import shutil
 import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
+import typer
 
 from gradus import durable
 from gradus.cli import main as cli
 from gradus.exits import Code, Exit
-from gradus.recipe import resolve, shipped, to_yaml
 from gradus.rundir import RunDirectory
+from gradus.tasks.planning.write import write_folder
+from tests.command_line import call, make_run, only_json
 
 ROOT = Path(__file__).parent.parent
-VERBS = [
-    [], ["tasks"], ["tasks", "list"], ["tasks", "check"], ["prepare"], ["probe"], ["sft"], ["train"], ["evaluate"], ["compare"],
-    ["report"], ["rollouts"], ["doctor"], ["planning"], ["planning", "difficulty"],
-    ["config"], ["config", "show"], ["config", "validate"], ["config", "diff"],
-]  # fmt: skip
+
+
+def verbs(node: Any, path: tuple[str, ...] = ()) -> Iterator[list[str]]:
+    """The words of every verb and of every group of verbs that the program has."""
+    yield list(path)
+    for name, below in getattr(node, "commands", {}).items():
+        yield from verbs(below, (*path, name))
+
+
+VERBS = list(verbs(typer.main.get_command(cli.app)))
+GROUPS = [[], ["tasks"], ["config"], ["planning"]]
 PRINT_MODULES = "print(*{name.partition('.')[0] for name in sys.modules})"
 HEAVY = {"torch", "numpy", "matplotlib", "transformers", "ruamel", "rich", "jinja2"}
-ROLLOUT = {
-    "step": 10, "problem_id": "countdown/train/00001", "domain": "n3", "completion": "<answer>=1+1</answer>\x1b[2J",
-    "reward": 0.1, "parts": {"answer": 0.1}, "correct": False, "status": "scored", "why": "wrong_value",
-    "num_tokens": 5, "finish": "stop",
-}  # fmt: skip
-
-
-def call(capfd: pytest.CaptureFixture[str], *arguments: str) -> tuple[int, str, str]:
-    """Exit code, stdout and stderr of one command, run in this process."""
-    code = cli.run([str(argument) for argument in arguments])
-    return code, *capfd.readouterr()
-
-
-def only_json(text: str) -> Any:
-    """The one JSON object of stdout; fails if there is anything else."""
-    assert text.endswith("}\n") and text.count("\n") == 1
-    return json.loads(text)
 
 
 @pytest.fixture
 def run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A run directory with evaluations of the base model and of step 2, which is worse, and recorded completions."""
+    """A made run, in the current folder."""
     monkeypatch.chdir(tmp_path)
-    made = RunDirectory.create(tmp_path / "runs" / "x")
-    durable.write_text(made.path / "resolved.yaml", to_yaml(resolve([], ["tasks.countdown={}", "num_steps=2"]).config))
-    made.update_status(
-        status="finished",
-        step=2,
-        attempt=1,
-        checkpoint_step=2,
-        best_step=0,
-        num_steps=2,
-        kind="train",
-        data_fingerprint="0",
-    )
-    for step, right in ((0, 30), (2, 5)):
-        made.write_evaluation("validation", step, [_row(index, index < right) for index in range(40)], {"settings": {}})
-    made.write_rollouts(10, [ROLLOUT, {**ROLLOUT, "correct": True, "reward": 1.0, "completion": "right"}])
+    make_run(tmp_path / "runs" / "x")
     return Path("runs/x")
-
-
-def _row(index: int, is_correct: bool) -> dict[str, Any]:
-    return {
-        "problem_id": f"p{index}", "domain": "n3", "difficulty": 0.5, "bucket": None, "cluster": None, "sample": 0,
-        "prompt": "q", "completion": "a", "reward": float(is_correct), "parts": {"answer": float(is_correct)},
-        "correct": is_correct, "status": "scored", "why": "", "num_tokens": 3, "finish": "stop", "mean_nll": 0.5,
-    }  # fmt: skip
 
 
 # ---- help ------------------------------------------------------------------------------------------------------------
@@ -112,6 +82,8 @@ def test_the_library_forms_can_be_called_whatever_was_imported_before():
 
 # ---- results ---------------------------------------------------------------------------------------------------------
 
+PDDL = ["pddl/pddl/ferry/domain.pddl", "pddl/a.pddl"]
+"""Made by the fixture `planning`."""
 WORKING: list[list[str]] = [
     ["tasks", "list"],
     ["tasks", "check", "countdown", "max_numbers=3", "--num", "5"],
@@ -134,6 +106,12 @@ WORKING: list[list[str]] = [
     ["config", "validate", "countdown_nano", "seed=7"],
     ["config", "diff", "countdown_nano", "runs/x"],
     ["config", "diff", "countdown_nano", "countdown_nano"],
+    ["planning", "difficulty", "--data-root", "pddl"],
+    ["planning", "validate", *PDDL, "pddl/a.soln"],
+    ["planning", "solve", *PDDL],
+    ["planning", "split", "mixed.jsonl", "out"],
+    ["planning", "generate", "--out", "out", "--per-domain", "1", "--preset", "nano", "--domains", "ferry"],
+    ["planning", "convert", "pddl/train", "out.parquet", "--pddl-root", "pddl"],
 ]
 FAILING: list[tuple[int, list[str]]] = [
     (2, ["tasks", "nope"]),
@@ -160,23 +138,73 @@ FAILING: list[tuple[int, list[str]]] = [
     (2, ["config", "diff", "countdown_nano"]),
     (2, ["nope"]),
     (2, ["train", "--nope"]),
+    (2, ["tasks", "list", "--nope"]),
+    (2, ["track", "runs/x", "--sink", "nope"]),
+    (2, ["track", "runs", "--sink", "tensorboard"]),
+    (2, ["export", "runs", "--out", "new"]),
+    (2, ["export", "runs/x", "--step", "best", "--out", "new"]),
+    (2, ["doctor", "nope"]),
+    (2, ["planning", "difficulty", "--data-root", "runs"]),
+    (3, ["planning", "validate", *PDDL, "empty.soln"]),
+    (2, ["planning", "validate", *PDDL, "none.soln"]),
+    (3, ["planning", "solve", *PDDL, "--max-states", "1"]),
+    (2, ["planning", "solve", "none", "none"]),
+    (2, ["planning", "split", "none", "out"]),
+    (2, ["planning", "generate", "--out", "pddl"]),
+    (2, ["planning", "convert", "pddl", "out"]),
+    (2, ["planning", "crosscheck", "--binary", "none"]),
 ]
+ELSEWHERE = {
+    "export": "tests/integrations/test_export.py: needs a trained run",
+    "track": "tests/tracking/test_tracking.py: needs a tracker",
+    "planning crosscheck": "tests/test_planning_commands.py: needs VAL",
+}
+"""Verbs whose success is shown by other tests."""
+MADE = {"out": "out2", "out.parquet": "out2.parquet"}
+"""What a second run of the same command needs under another name."""
+
+
+@pytest.fixture
+def planning(run: Path, made_planning: Path) -> None:
+    """What the verbs of planning read, in the current folder."""
+    shutil.copytree(made_planning, "pddl")
+    problem = next(Path("pddl/pddl/ferry").glob("ferry*.pddl"))
+    shutil.copyfile(problem, "pddl/a.pddl")
+    shutil.copyfile(problem.with_suffix(".soln"), "pddl/a.soln")
+    Path("empty.soln").touch()
+    row = {"prompt": "p", "meta": {"scenario": "ferry", "problem_file": "ferry-l2-c2-s1.pddl"}}
+    Path("mixed.jsonl").write_text(json.dumps(row) + "\n")
+
+
+@pytest.fixture(scope="module")
+def made_planning(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("planning") / "made"
+    write_folder(folder, per_domain=2, preset="nano", domains=["ferry"], splits=("train",))
+    return folder
+
+
+def test_every_verb_is_seen_to_work_and_to_fail():
+    """I-03, by name: a verb that is new has to be put into the lists."""
+    every = {" ".join(verb) for verb in VERBS if verb not in GROUPS}
+    for lines in (WORKING, [line for _, line in FAILING]):
+        shown = {name for name in every for line in lines if line[: len(name.split())] == name.split()}
+        assert every - shown <= set(ELSEWHERE if lines is WORKING else ())
 
 
 @pytest.mark.parametrize("arguments", WORKING, ids=" ".join)
 def test_a_result_is_on_stdout_and_with_json_is_one_object(
-    run: Path, capfd: pytest.CaptureFixture[str], arguments: list[str]
+    run: Path, planning: None, capfd: pytest.CaptureFixture[str], arguments: list[str]
 ):
     code, out, _ = call(capfd, *arguments)
     assert code == 0 and out.strip()
-    again = [*arguments, "--yes"] if arguments[0] == "prepare" else arguments
+    again = [*arguments, "--yes"] if arguments[0] == "prepare" else [MADE.get(one, one) for one in arguments]
     code, out, _ = call(capfd, *again, "--json")
     assert code == 0 and "error" not in only_json(out)
 
 
 @pytest.mark.parametrize(("code", "arguments"), FAILING, ids=[" ".join(arguments) for _, arguments in FAILING])
 def test_a_failure_is_one_line_and_with_json_one_object(
-    run: Path, capfd: pytest.CaptureFixture[str], code: int, arguments: list[str]
+    run: Path, planning: None, capfd: pytest.CaptureFixture[str], code: int, arguments: list[str]
 ):
     found, out, err = call(capfd, *arguments)
     assert found == code and "Traceback" not in err
@@ -299,38 +327,6 @@ def test_nothing_shows_a_secret(run: Path, capfd: pytest.CaptureFixture[str], ar
         assert SECRET not in out + err and "[hidden]" in out + err
 
 
-# ---- dry runs --------------------------------------------------------------------------------------------------------
-
-
-@pytest.mark.parametrize("name", sorted(shipped()))
-@pytest.mark.parametrize("verb", ["train", "sft", "evaluate"])
-def test_a_dry_run_needs_no_network_and_writes_nothing(
-    verb: str, name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
-):
-    def blocked(*_: object, **__: object) -> None:
-        raise AssertionError("the network was used")
-
-    monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr(socket, "socket", blocked)
-    monkeypatch.setattr(socket, "getaddrinfo", blocked)
-    monkeypatch.setattr(durable, "fault_point", blocked)
-    arguments = [verb, name] if verb != "evaluate" else [verb, "nano/countdown", "--recipe", name]
-    code, out, _ = call(capfd, *arguments, "--dry-run", "--json")
-    facts = only_json(out)
-    assert code == 0 and facts["command"] == verb and facts["work"] and facts["imports"]
-    (rewards,) = facts["tasks"].values()
-    assert "canned_answers" in rewards or rewards["rewards"]["oracle"] > rewards["rewards"]["empty"]
-    assert not list(tmp_path.iterdir()) and "GRADUS_OFFLINE" not in os.environ
-
-
-def test_the_plan_counts_what_will_be_done(capfd: pytest.CaptureFixture[str]):
-    settings = ["num_steps=10", "optimizer.updates_per_batch=4", "evaluation.every_steps=4", "evaluation.temperature=0"]
-    work = only_json(call(capfd, "train", "countdown_nano", *settings, "--dry-run", "--json")[1])["work"]
-    assert work["batches_of_rollouts"] == 3 and work["completions_per_batch"] == 128 and work["completions"] == 384
-    assert work["evaluations"] == 4, "steps 0, 4, 8 and 10"
-    assert work["evaluation_completions"] == 4 * 500, "greedy: one per problem"
-
-
 # ---- reading a run ---------------------------------------------------------------------------------------------------
 
 
@@ -389,94 +385,3 @@ def test_a_task_of_the_users_own_is_checked(
     path.write_text("")
     code, _, err = call(capfd, "tasks", "check", "--path", path)
     assert code == 2 and "registers no task; add TASKS.add" in err
-
-
-# ---- a real run ------------------------------------------------------------------------------------------------------
-
-TINY = [
-    "model.init=random", "num_steps=2", "curriculum.problems_per_step=2", "curriculum.num_problems=8", "sampling.group_size=2",
-    "sampling.max_tokens=8", "evaluation.num_problems=3", "evaluation.samples_per_problem=2", "torch_threads=1",
-]  # fmt: skip
-
-
-@pytest.mark.slow
-def test_from_warm_up_to_report(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]):
-    monkeypatch.chdir(tmp_path)
-    assert call(capfd, "sft", "sft_countdown_nano", "name=warm", *TINY, "sft.batch_size=2")[0] == 0
-    start = [
-        "countdown_nano",
-        "name=first",
-        *TINY,
-        "model.init=pretrained",
-        "model.path=./runs/warm/checkpoints/step_000002/model",
-    ]
-    code, out, err = call(capfd, "train", *start)
-    assert code == 0 and "step=2/2" in out and "finished: 2 steps" in out and "report: " in out and "new run" in err
-    assert (tmp_path / "runs/first/report.html").is_file()
-    assert call(capfd, "train", *start)[1].startswith("finished: 2 steps"), "nothing is left to do"
-    code, out, _ = call(capfd, "train", "runs/first", "num_steps=3", "--json")
-    assert code == 0 and only_json(out)["action"] == "resume"
-    code, out, _ = call(capfd, "evaluate", "runs/first@last", "--set", "test", "--limit", "2")
-    assert code == 0 and "pass_at_1" in out
-    assert call(capfd, "compare", "runs/first@base", "runs/first@3")[0] in (0, 3)
-    assert call(capfd, "compare", "runs/first@base", "runs/first@last", "--set", "train")[0] == 4
-    assert call(capfd, "compare", "runs/first@base", "runs/first@last", "--set", "train", "--evaluate")[0] in (0, 3)
-
-
-@pytest.mark.slow
-def test_the_library_trains_as_the_command_does(tmp_path: Path):
-    import gradus
-    from gradus.train.start import stored
-
-    config = resolve(["countdown_nano"], [*TINY, "name=library"]).config
-    summary = gradus.train(config, runs_dir=tmp_path)
-    assert summary["step"] == 2 and summary["action"] == "new"
-    rows = gradus.evaluate(f"{tmp_path}/library@last", stored(RunDirectory.open(tmp_path / "library")), limit=2)
-    assert rows["n_problems"] == 2
-    assert gradus.compare(f"{tmp_path}/library@2", f"{tmp_path}/library@2").verdict == "Not shown"
-
-
-# ---- a machine without torch -----------------------------------------------------------------------------------------
-
-BLOCK = """
-import sys
-class Block:
-    def find_spec(self, name, path=None, target=None):
-        if name.partition(".")[0] in {names!r}:
-            raise ModuleNotFoundError(f"No module named {{name!r}}", name=name)
-sys.meta_path.insert(0, Block())
-from gradus.cli.main import run
-codes = []
-for line in {lines!r}:
-    codes.append(run(line))
-    sys.stdout.flush()
-print(codes)
-"""
-EXTRAS = {"torch", "transformers", "peft", "safetensors", "datasets", "pyarrow", "accelerate", "trl", "scipy", "mpmath"}
-
-
-def test_the_core_alone_runs_what_needs_no_model(run: Path):
-    lines = [
-        (0, ["tasks", "list"]),
-        (0, ["tasks", "check", "countdown", "--num", "3"]),
-        (0, ["prepare", "countdown", "--limit", "3", "--out", "data"]),
-        (0, ["compare", "runs/x@base", "runs/x@base"]),
-        (0, ["report", "runs/x"]),
-        (0, ["rollouts", "runs/x", "--format", "csv"]),
-        (0, ["config", "show", "countdown_nano"]),
-        (0, ["config", "validate", "countdown_nano"]),
-        (0, ["config", "diff", "countdown_nano", "runs/x"]),
-        (0, ["train", "countdown_nano", "--dry-run"]),
-        (2, ["train", "countdown_nano", "name=new"]),
-        (2, ["sft", "sft_countdown_nano", "name=new"]),
-        (2, ["evaluate", "runs/x@base"]),
-        (2, ["prepare", "countdown", "--limit", "3", "--out", "data2", "--format", "parquet"]),
-    ]
-    code = BLOCK.format(names=EXTRAS, lines=[arguments for _, arguments in lines])
-    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60, env=environment)
-    assert done.returncode == 0, done.stderr
-    assert done.stdout.splitlines()[-1] == str([code for code, _ in lines]), done.stderr
-    assert done.stderr.count("needs the package torch; install gradus[train]") == 3
-    assert "needs the package pyarrow; install gradus[train]" in done.stderr
-    assert not Path("runs/new").exists() and not Path("data2").exists(), "what cannot work leaves nothing behind"
