@@ -1,4 +1,7 @@
-"""The console: nothing a model writes reaches the terminal as a command, and no lost stream stops a run."""
+"""The console: nothing a model writes reaches the terminal as a command, and no lost stream stops a run.
+
+Covers I-09.
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,7 @@
-"""Recipes and overrides: what is accepted and as what, what is refused with which hint, where values came from."""
+"""Recipes and overrides: what is accepted and as what, what is refused with which hint, where values came from.
+
+Covers I-04 (overrides), I-06 (precedence and origins), I-19 (number of leaves).
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,7 @@
-"""The shipped recipes: each validates, says what it is, and holds nothing that is only true on one machine."""
+"""The shipped recipes: each validates, says what it is, and holds nothing that is only true on one machine.
+
+Covers I-19.
+"""
 
 from __future__ import annotations
 

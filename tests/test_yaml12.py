@@ -1,4 +1,7 @@
-"""YAML 1.2: what is written is what is read, what could hide or blow up is refused, and what is written reads back."""
+"""YAML 1.2: what is written is what is read, what could hide or blow up is refused, and what is written reads back.
+
+Covers I-05.
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,7 @@
-"""The report in a real browser, without network: it filters, sorts, pages, and no text in it does anything."""
+"""The report in a real browser, without network: it filters, sorts, pages, and no text in it does anything.
+
+Covers I-12.
+"""
 
 import json
 from collections.abc import Iterator

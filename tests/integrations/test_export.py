@@ -1,4 +1,7 @@
-"""Exports: loaded elsewhere they answer as the checkpoint does, the card tells the results, and nothing is overwritten."""
+"""Exports: loaded elsewhere they answer as the checkpoint does, the card tells the results, and nothing is overwritten.
+
+Covers I-14.
+"""
 
 import json
 import os

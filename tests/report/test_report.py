@@ -1,4 +1,7 @@
-"""A report from a run directory: complete, the same bytes twice, harmless, honest about what is missing."""
+"""A report from a run directory: complete, the same bytes twice, harmless, honest about what is missing.
+
+Covers I-10 (same bytes, what is missing), I-11 (hostile text, nothing from outside), I-13 (R3's files).
+"""
 
 import base64
 import hashlib

@@ -1,4 +1,4 @@
-"""Reading, filtering and printing recorded completions, hostile ones included."""
+"""Reading, filtering and printing recorded completions, hostile ones included. Covers I-17."""
 
 import csv
 import io

@@ -1,4 +1,4 @@
-"""What a training command does with the directory it finds, row by row."""
+"""What a training command does with the directory it finds, row by row. Covers I-07."""
 
 from __future__ import annotations
 

@@ -120,7 +120,7 @@ def read_rows(root: Path | str, domains: Sequence[str] | None = None, *, allow_b
             )
         rows += [(row.domain, row.file_name, number, row) for number, row in found]
     if not rows:
-        raise ValueError(f"{str(root)!r} has no usable row")
+        raise ValueError(f"{str(root)!r} has no usable row; give a folder with one .jsonl file per domain")
     return Rows(rows=tuple(entry[3] for entry in sorted(rows, key=lambda entry: entry[:3])), notes=tuple(notes))
 
 
@@ -295,7 +295,7 @@ def split_mixed(path: Path | str, out: Path | str) -> dict[str, int]:
             continue
         lines.setdefault(_scenario(line, f"{source.name}:{number}"), []).append(line.rstrip(b"\r"))
     if not lines:
-        raise ValueError(f"{source} has no rows")
+        raise ValueError(f"{source} has no rows; give a JSONL file with one problem per line")
     target.mkdir(parents=True, exist_ok=True)
     for name in lines:
         if (target / f"{name}.jsonl").exists():
