@@ -35,6 +35,11 @@ CHAT_TEMPLATE = (
     "{%- for message in messages -%}{{ '<|' + message['role'] + '|>' + message['content'] + '<|end|>' }}{%- endfor -%}"
     "{%- if add_generation_prompt -%}{{ '<|assistant|>' }}{%- endif -%}"
 )
+PIECES_OF_DIGITS = r"\d|\n|[^\d\n]{1,32}"
+"""Every digit is a token of its own; what stands between digits may become one. Pieces are cut at 32 characters and at
+line ends, so that no text makes merging slow."""
+PIECES_OF_WORDS = r"\)\n?|\n| ?\(?[^\s()]{1,32}|\s|\("
+"""A name is one token, digits and the blank before it included; so is the head of an action, and its end."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -57,6 +62,10 @@ class Family:
     num_key_value_heads: int = 2
     """Fewer than heads: sampling is bound by reading keys and values."""
     context_tokens: int = 1024
+    pieces: str = PIECES_OF_DIGITS
+    """Pattern of what may become one token."""
+    start: str | None = None
+    """Recipe of a first warm-up, from whose weights the family's own goes on."""
 
 
 EASY_EXERCISES = ("linear", "inequality", "expand", "quadratic", "divisor", "remainder", "slope", "midpoint")
@@ -79,6 +88,17 @@ FAMILIES = {
         num_heads=4,
         context_tokens=256,
     ),
+    "planning": Family(
+        task="planning",
+        options={"preset": "nano", "prompt": "brief", "demonstrations": "worked"},
+        vocabulary_size=704,
+        hidden_size=128,
+        intermediate_size=384,
+        num_heads=4,
+        context_tokens=256,
+        pieces=PIECES_OF_WORDS,
+        start="sft_planning_nano_start",
+    ),
     "math": Family(task="math", options={"source": "generate", "kinds": EASY_EXERCISES, "max_number": 60}),
 }
 """By name: the part after ``nano/`` of the model's address, and the name of the folder and of the warm-up recipe."""
@@ -88,7 +108,7 @@ def build(name: str, folder: Path) -> None:
     """Writes config and tokenizer of family ``name`` into ``folder``; the same bytes every time."""
     family = FAMILIES[name]
     folder.mkdir(parents=True, exist_ok=True)
-    tokenizer = train_tokenizer(_texts(family), family.vocabulary_size)
+    tokenizer = train_tokenizer(_texts(family), family.vocabulary_size, family.pieces)
     tokenizer.save_pretrained(folder)
     config = LlamaConfig(
         vocab_size=len(tokenizer),
@@ -110,13 +130,12 @@ def build(name: str, folder: Path) -> None:
     (folder / "config.json").write_text(json.dumps(content, indent=2, sort_keys=True) + "\n")
 
 
-def train_tokenizer(texts: Iterator[str], vocabulary_size: int) -> PreTrainedTokenizerFast:
-    """Byte-pair tokenizer in which every digit is a token of its own; what stands between digits may become one token."""
+def train_tokenizer(texts: Iterator[str], vocabulary_size: int, pieces: str) -> PreTrainedTokenizerFast:
+    """Byte-pair tokenizer whose tokens lie within what the pattern ``pieces`` finds, one piece after the other."""
     tokenizer = Tokenizer(models.BPE())
-    # Pieces between digits are cut at 32 characters and at line ends, so that no text makes merging slow.
-    pieces = pre_tokenizers.Split(Regex(r"\d|\n|[^\d\n]{1,32}"), behavior="isolated")
+    cut = pre_tokenizers.Split(Regex(pieces), behavior="isolated")
     tokenizer.pre_tokenizer = pre_tokenizers.Sequence(
-        [pieces, pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False)]
+        [cut, pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False)]
     )
     tokenizer.decoder = decoders.ByteLevel()
     trainer = trainers.BpeTrainer(
@@ -169,7 +188,7 @@ def _texts(family: Family) -> Iterator[str]:
     task = load_task(family.task, **family.options)
     for problem in task.problems("train", family.num_texts):
         yield "".join(message.content for message in problem.messages)
-        yield task.oracle(problem)
+        yield task.demonstration(problem)
 
 
 def _without_tags(text: str) -> str:
