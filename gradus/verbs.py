@@ -10,6 +10,7 @@ import os
 import re
 import traceback
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -27,6 +28,8 @@ if TYPE_CHECKING:
     from gradus.evaluation.replicates import Replication
     from gradus.train.start import Kind, Start
 
+Evaluated = tuple[list[dict[str, Any]], Mapping[str, Any], Path]
+"""Rows, summary, and the folder for what is made of them."""
 _MEANS = {"tokens": "completions/mean_length", "reward": "reward", "loss": "loss"}
 _ADDRESS = re.compile(r"(?P<run>.+)@(?P<which>base|best|last|\d{1,9})")
 
@@ -207,6 +210,7 @@ def compare(
     split: Split | None = None,
     allow_mismatch: bool = False,
     out: Path | None = None,
+    regression: tuple[str, str] | None = None,
 ) -> Comparison:
     """Compares evaluations that exist: did training change anything, and how sure is that?
 
@@ -216,30 +220,34 @@ def compare(
         metric: decides the verdict.
         split: None: the run's ``evaluation.split``.
         out: folder for ``comparison.json`` and ``.md``; None: the trained run's.
+        regression: base and trained on problems that were not trained for, named in the same way; shown, not judged.
 
     Raises:
         ValueError: the evaluations are not the same experiment.
         Exit: NOTHING_USABLE names the `gradus evaluate` command that is missing.
     """
     from gradus.evaluation.compare import compare as compare_rows
+    from gradus.evaluation.markdown import regression_table
 
-    base_rows, base_summary, _ = evaluated(base, split)
-    trained_rows, trained_summary, folder = evaluated(trained, split)
-    comparison = compare_rows(
-        base_rows,
-        trained_rows,
-        metric=metric,
-        base_settings=base_summary.get("settings"),
-        trained_settings=trained_summary.get("settings"),
-        allow_mismatch=allow_mismatch,
-    )
-    folder = out or folder
+    def compared(base: Evaluated, trained: Evaluated) -> Comparison:
+        settings = {"base_settings": base[1].get("settings"), "trained_settings": trained[1].get("settings")}
+        return compare_rows(base[0], trained[0], metric=metric, allow_mismatch=allow_mismatch, **settings)
+
+    before, after = evaluated(base, split), evaluated(trained, split)
+    comparison = compared(before, after)
+    if regression is not None:
+        other = compared(*(evaluated(name, split) for name in regression))
+        comparison = replace(comparison, regression=other)
+    folder = out or after[2]
     durable.make_directory(folder)
     durable.write_json(folder / "comparison.json", comparison.to_json())
     durable.write_text(folder / "comparison.md", comparison.to_markdown())
-    tables = _task_tables(base_rows, trained_rows, base_summary, trained_summary)
-    if tables:
-        durable.write_json(folder / "comparison_tables.json", {"tables": tables})
+    tables = _task_tables(before[0], after[0], before[1], after[1])
+    if comparison.regression is not None:
+        tables.append(regression_table(comparison.regression))
+    beside = folder / "comparison_tables.json"
+    if tables or beside.exists():  # those of an earlier comparison are not those of this one
+        durable.write_json(beside, {"tables": tables})
     return comparison
 
 
@@ -299,7 +307,7 @@ def evaluate_if_missing(name: str, split: Split | None) -> None:
         evaluate(name, stored(RunDirectory.open(Path(found["run"]))), split=split)
 
 
-def evaluated(name: str, split: Split | None) -> tuple[list[dict[str, Any]], Mapping[str, Any], Path]:
+def evaluated(name: str, split: Split | None) -> Evaluated:
     """Rows and summary of an evaluation that exists, and the folder for what is made of them."""
     found = address(name)
     if found is None:

@@ -340,18 +340,6 @@ def test_rollouts_are_filtered_shown_and_safe(run: Path, capfd: pytest.CaptureFi
     assert call(capfd, "rollouts", "runs/x", "--out", "x.csv")[0] == 2, "a file is never overwritten"
 
 
-def test_compare_writes_what_it_found_beside_the_run(run: Path, capfd: pytest.CaptureFixture[str]):
-    code, out, _ = call(capfd, "compare", "runs/x@base", "runs/x@last", "--json")
-    assert code == 3 and only_json(out)["verdict"] == "Worse"
-    assert json.loads((run / "comparison.json").read_text())["verdict"] == "Worse" and (run / "comparison.md").exists()
-
-
-def test_files_of_rows_can_be_compared(run: Path, capfd: pytest.CaptureFixture[str]):
-    files = [run / "evaluations" / "validation" / f"step_00000{step}.jsonl" for step in (0, 2)]
-    assert call(capfd, "compare", *map(str, files), "--out", "there")[0] == 3
-    assert Path("there/comparison.json").exists()
-
-
 def test_config_diff_says_what_a_run_allows(run: Path, capfd: pytest.CaptureFixture[str]):
     Path("a.yaml").write_text("tasks: {countdown: {}}\nnum_steps: 7\nseed: 1\n")
     changes = only_json(call(capfd, "config", "diff", "runs/x", "a.yaml", "--json")[1])["changes"]

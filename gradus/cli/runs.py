@@ -156,20 +156,27 @@ def compare(
         bool, typer.Option("--allow-mismatch", help="Compare different settings, under a banner.")
     ] = False,
     out: Annotated[Path | None, typer.Option("--out", help="Folder; default: the trained run.")] = None,
+    regression: Annotated[
+        tuple[str, str] | None,
+        typer.Option("--regression", metavar="BASE TRAINED", help="Both on other problems; shown, not judged."),
+    ] = None,
 ) -> int:
     """Say whether training changed anything, with its interval. Exit 3 if it made things worse."""
     from gradus import console, verbs
 
     if out is not None and len(trained) > 1:
         raise ValueError(f"--out={out} cannot hold {len(trained)} comparisons; compare one at a time, or leave it out")
+    if regression is not None and len(trained) > 1:
+        raise ValueError(f"--regression goes with one trained model, not {len(trained)}; compare one at a time")
     options: dict[str, Any] = {"metric": metric, "split": split, "allow_mismatch": allow_mismatch}
     if evaluate:
         for name in (base, *trained):
             verbs.evaluate_if_missing(name, split)
     if len(trained) == 1:
-        found = verbs.compare(base, trained[0], out=out, **options)
+        found = verbs.compare(base, trained[0], out=out, regression=regression, **options)
     else:
         found = verbs.compare_runs(base, trained, **options)
-    console.answer(found.to_json(), found.sentence)
+    other = getattr(found, "regression", None)
+    console.answer(found.to_json(), found.sentence + (f"\nOther problems: {other.sentence}" if other else ""))
     is_no = found.verdict == "Worse" or (require_better and found.verdict != "Better")
     return Code.ANSWER_IS_NO if is_no else Code.DONE

@@ -53,11 +53,14 @@ class Comparison:
     """Non-empty only where the caller allowed it: the two evaluations are not the same experiment."""
     warnings: Sequence[str]
     settings: Mapping[str, Any]
+    regression: Comparison | None = None
+    """The same two models on problems that were not trained for; decides nothing here."""
 
     def to_json(self) -> dict[str, Any]:
         """Returns strict JSON: no NaN; a missing value is null with a reason beside it."""
         tables = {name: [line.to_json() for line in getattr(self, name)] for name in _TABLES}
-        return {"schema": SCHEMA, **vars(self), **tables, "primary": self.primary.to_json()}
+        other = self.regression.to_json() if self.regression else None
+        return {"schema": SCHEMA, **vars(self), **tables, "primary": self.primary.to_json(), "regression": other}
 
     def to_markdown(self) -> str:
         """Returns a Markdown page; text of models and data sets is escaped."""

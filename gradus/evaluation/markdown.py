@@ -33,6 +33,9 @@ def page(comparison: Comparison) -> str:
         blocks += ["## Slices", _slices(c.slices)]
     if c.parts:
         blocks += ["## Reward parts", _table_of_lines("Part", c.parts)]
+    if c.regression is not None:
+        blocks += ["## Regression: problems not trained for", *_banner(c.regression.mismatches)]
+        blocks += [cell(c.regression.sentence), _table_of_lines("Metric", c.regression.summary)]
     blocks += ["## What this does not show", "\n".join(f"- {cell(warning)}" for warning in c.warnings)]
     return "\n\n".join(blocks) + "\n"
 
@@ -69,6 +72,17 @@ def _table_of_lines(head: str, table_lines: Iterable[Line]) -> str:
         for line in table_lines
     ]
     return table((head, "Base", "Trained", "Difference [95 % CI]", "p"), body)
+
+
+def regression_table(comparison: Comparison) -> dict[str, Any]:
+    """The summary of an off-task comparison as the report's tables are: ``title``, ``head``, ``rows``, ``reading``."""
+    body = [
+        [line.name, value(line.base, line.unit), value(line.trained, line.unit), difference(line), p_value(line.p)]
+        for line in comparison.summary
+    ]
+    head = ["Metric", "Base", "Trained", "Difference [95 % CI]", "p"]
+    reading = " ".join([*comparison.mismatches, comparison.sentence])
+    return {"title": "Regression: problems not trained for", "head": head, "rows": body, "reading": reading}
 
 
 def _slices(table_lines: Sequence[Line]) -> str:

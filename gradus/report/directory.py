@@ -111,9 +111,10 @@ class RunFacts:
         if not path.is_file():
             return
         found = self._json(path.name, "tables of the task")
-        tables = found["tables"] if found and isinstance(found.get("tables"), list) else []
+        is_list = bool(found) and isinstance(found.get("tables"), list)
+        tables = found["tables"] if found and is_list else []
         self.task_tables = [one for one in tables if isinstance(one, dict) and {"title", "head", "rows"} <= set(one)]
-        if len(self.task_tables) < max(1, len(tables)):
+        if not is_list or len(self.task_tables) < len(tables):
             self.damaged.append(f"{path.name}: not a list of tables with title, head and rows")
 
     def setting(self, leaf: str) -> str | None:

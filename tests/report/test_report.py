@@ -219,6 +219,7 @@ BREAKS = {
         lambda p: [shutil.rmtree(f) if f.is_dir() else f.unlink() for f in p.iterdir() if f.name != ".gradus"],
         "no step has been",
     ),
+    "only empty files": (lambda p: [f.write_bytes(b"") for f in p.rglob("*") if f.is_file()], "cannot be read"),
     "no marker": (lambda p: (p / ".gradus").unlink(), "Better"),
 }
 

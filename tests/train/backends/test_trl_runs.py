@@ -85,6 +85,8 @@ def test_the_rows_of_a_run_are_those_of_a_native_one(policy, tmp_path):
     assert theirs[0][measured] == ours[0][measured], "the base model is the same"
     run = tmp_path / "trl" / "run"
     assert (run / "report.html").is_file() and (run / "comparison.json").is_file()
+    r3 = ("training_report.json", "training_metrics.png", "metrics_distribution.png")
+    assert all((run / name).stat().st_size > 500 for name in r3), "I-13"
     assert (run / "backend" / "trl" / "arguments.json").is_file()
     assert verbs.compare(f"{run}@base", f"{run}@4").sentence
 
