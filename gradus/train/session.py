@@ -31,6 +31,7 @@ from gradus.train.address import at_address
 from gradus.train.checkpoint import Checkpoint, Saver
 from gradus.train.environment import differences
 from gradus.train.interrupt import Interrupted, Stop, catch_signals
+from gradus.train.memory import out_of_memory, resident_bytes
 from gradus.train.optimizer import Optimizer, learning_rate_at
 from gradus.train.place import check_disk
 from gradus.train.start import Start
@@ -353,7 +354,7 @@ def opened(start: Start, problems: Problems, kind: type[Session] = Session) -> I
             start.run.update_status(status="failed", exit_code=int(error.code), last_error=error.message)
             raise
         except (torch.OutOfMemoryError, MemoryError) as error:
-            message = _out_of_memory(start.resolved.config)
+            message = out_of_memory(start.resolved.config)
             start.run.update_status(status="failed", exit_code=int(Code.MACHINE), last_error=message)
             raise Exit(Code.MACHINE, message, hint=f"then: gradus {start.kind} {start.run.path}") from error
         except Exception as error:
@@ -384,21 +385,3 @@ def check_space(session: Session) -> None:
         note = f"{error.message}; it begins all the same (--force)"
     if note:
         session.warn(note)
-
-
-def resident_bytes() -> int:
-    """Memory of this process that is in RAM; 0 where the system does not tell."""
-    try:
-        return int(Path("/proc/self/statm").read_text().split()[1]) * 4096
-    except OSError:
-        return 0
-
-
-def _out_of_memory(config: Config) -> str:
-    optimizer, engine = config.optimizer, config.engine
-    return (
-        f"out of memory (micro-batches of {optimizer.microbatch_tokens} tokens, "
-        f"{engine.batch_size} completions sampled at a time). "
-        f"Try optimizer.microbatch_tokens={max(1, optimizer.microbatch_tokens // 2)}, or "
-        f"engine.batch_size={max(1, engine.batch_size // 2)}, or model.lora in a new run"
-    )
