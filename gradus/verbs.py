@@ -61,6 +61,7 @@ def run(
     makes a warning of a disk that is too small."""
     from gradus.data.order import sampler_for
     from gradus.data.problems import fingerprint, load_answers, load_problems
+    from gradus.tracking.sinks import check_installed
     from gradus.train.interrupt import catch_signals
     from gradus.train.start import open_existing, open_run
 
@@ -81,6 +82,8 @@ def run(
                 start = open_existing(config, tuple(overrides), **options)
             else:
                 resolved = from_config(config) if isinstance(config, Config) else config
+                for name in resolved.config.tracking.sinks:  # before a run exists
+                    check_installed(name)
                 start = open_run(resolved, runs_dir=runs_folder() if runs_dir is None else runs_dir, **options)
         start.is_forced = force
         with start:

@@ -14,6 +14,7 @@ from typing import Any
 import pytest
 
 import gradus
+from gradus import verbs
 from gradus.recipe import resolve
 from gradus.rundir import RunDirectory
 from gradus.tracking.follow import Tail, feed
@@ -155,6 +156,15 @@ def test_a_run_has_the_same_bits_with_a_broken_tracker(tmp_path: Path, broken: P
     assert (plain / weights).read_bytes() == (tracked / weights).read_bytes()
     assert len((tracked / "metrics.jsonl").read_text().splitlines()) == 4
     assert capfd.readouterr().err.count("tracker trackio") == 1
+
+
+def test_a_missing_tracker_leaves_no_run_behind(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    find = importlib.util.find_spec
+    monkeypatch.setattr(importlib.util, "find_spec", lambda name: None if name == "trackio" else find(name))
+    config = resolve(["countdown_nano"], ["tracking.sinks=[trackio]", "curriculum.num_problems=4", "name=first"])
+    with pytest.raises(ValueError, match=r"'trackio'.*not installed"):
+        verbs.run("train", config, runs_dir=tmp_path / "runs")
+    assert not (tmp_path / "runs").exists()
 
 
 # ---- the real ones ---------------------------------------------------------------------------------------------------

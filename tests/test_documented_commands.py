@@ -1,0 +1,107 @@
+"""The commands that the pages show are run as they stand there, made small by what is added behind them (I-20)."""
+
+from __future__ import annotations
+
+import importlib.util
+import shlex
+from pathlib import Path
+
+import pytest
+
+from tests.command_line import call
+from tests.test_docs import _FENCE, PROGRAMS
+
+ROOT = Path(__file__).parent.parent
+PAGES = (
+    "README.md",
+    "AGENTS.md",
+    "docs/probe.md",
+    "docs/health.md",
+    "docs/tracking.md",
+    "docs/trl.md",
+    "docs/verl.md",
+)
+ELSEWHERE = {
+    "docs/adding-a-task.md": "its task is made up; a real one is checked by tests/test_cli.py",
+    "docs/economy.md": "its evaluation plays whole economies, minutes on one core; tests/tasks/economy has the parts",
+    "docs/planning.md": "needs a warm-up first; its verbs are run by tests/test_cli.py and tests/test_planning_commands.py",
+    "README.zh-CN.md": "shows only commands of README.md",
+}
+RUN = "runs/NAME"
+STEPS = [
+    "num_steps=2", "curriculum.problems_per_step=2", "curriculum.num_problems=8", "sampling.group_size=2",
+    "sampling.max_tokens=8", "evaluation.num_problems=2", "evaluation.samples_per_problem=2", "torch_threads=1",
+]  # fmt: skip
+SMALL = {
+    "sft": STEPS,
+    "train": STEPS,
+    "probe": ["--num", "6", "--samples", "8", "engine.name=scripted", "engine.error_rate=0.5", "sampling.group_size=2"],
+    "evaluate": ["--limit", "2"],
+    "tasks": ["--num", "5"],
+    "prepare": ["--limit", "5"],
+}
+"""A later option or override wins over an earlier one."""
+ANSWERS = {"probe": (0, 3), "compare": (0, 3)}
+"""Exit codes of verbs whose answer may be no."""
+
+
+def shown(page: str) -> list[str]:
+    """The lines of a page's code blocks that call our program, without its name and without comments."""
+    blocks = "\n".join(_FENCE.findall((ROOT / page).read_text(encoding="utf-8"))).splitlines()
+    return [line.removeprefix(name) for line in blocks for name in PROGRAMS if line.startswith(name)]
+
+
+def small(line: str, number: int, *, has_run: bool) -> list[str]:
+    """The words of a command, with what makes it small; the first run of a page gets the name that later lines use."""
+    words = shlex.split(line, comments=True)
+    if words[1].startswith(RUN) and words[0] == "train":
+        return [*(word for word in words if not word.startswith("num_steps=")), "num_steps=3"]
+    words += SMALL.get(words[0], [])
+    if "problems_file" in line:  # made from more problems than these
+        words.remove("curriculum.num_problems=8")
+    if words[0] in ("train", "sft") and "--dry-run" not in words:
+        words.append(f"name=other-{number}" if has_run else f"name={Path(RUN).name}")
+    if "--time-update" in words:
+        words = [word for word in words if not word.startswith("engine.")] + ["sampling.max_tokens=8"]
+    return words
+
+
+def missing_package(words: list[str]) -> str | None:
+    """A tracker that the command names and that is not installed."""
+    text = " ".join(words)
+    named = [
+        name for name in ("tensorboard", "wandb", "trackio") if f"--sink {name}" in text or f"sinks=[{name}" in text
+    ]
+    return next((name for name in named if importlib.util.find_spec(name) is None), None)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("page", PAGES)
+def test_the_commands_of_a_page_work(
+    page: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    has_run = Path(RUN).exists()
+    for number, line in enumerate(shown(page)):
+        if RUN in line and not has_run:
+            assert call(capfd, *small("train countdown_nano", number, has_run=False))[0] == 0
+            has_run = True
+        words = small(line, number, has_run=has_run)
+        code, _, err = call(capfd, *words)
+        if (package := missing_package(words)) is not None:
+            assert code == 2 and f"install {package}" in err, (words, err)
+        else:
+            assert code in ANSWERS.get(words[0], (0,)), (words, err)
+        has_run = has_run or Path(RUN).exists()
+
+
+def test_every_page_with_commands_is_run_or_says_where() -> None:
+    pages = [path.relative_to(ROOT).as_posix() for path in (*ROOT.glob("*.md"), *(ROOT / "docs").rglob("*.md"))]
+    assert {page for page in pages if shown(page)} == {*PAGES, *ELSEWHERE}
+
+
+def test_the_chinese_page_shows_commands_of_the_english_one() -> None:
+    plain = [
+        {tuple(shlex.split(line, comments=True)) for line in shown(page)} for page in ("README.zh-CN.md", "README.md")
+    ]
+    assert plain[0] <= plain[1]
