@@ -278,7 +278,7 @@ def make_trainer(session: Session, evaluator: Evaluator, algorithm: Algorithm, r
     """A `GRPOTrainer` that trains the session's policy from the session's step on."""
     from datasets import Dataset
     from transformers import PrinterCallback
-    from trl import GRPOConfig
+    from trl.trainer.grpo_config import GRPOConfig
 
     config, state = session.config, session.state
     folder = session.run.path / "backend" / "trl"
@@ -326,7 +326,7 @@ def _give_reference(trainer: Any, algorithm: Algorithm, reference: nn.Module | N
 
 def _trainer_class() -> type:
     """`GRPOTrainer` with its five places overridden."""
-    from trl import GRPOTrainer
+    from trl.trainer.grpo_trainer import GRPOTrainer
 
     class Trainer(GRPOTrainer):
         def __init__(self, conductor: Conductor, **options: Any) -> None:
