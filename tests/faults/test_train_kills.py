@@ -90,7 +90,9 @@ class Bench:
         return self.wait(self.start(fault, **environment))
 
     def phase(self) -> str:
-        return (self.folder / "phase").read_text().strip()
+        """The phase it is or ended in; a command killed before it could say is at its start."""
+        noted = self.folder / "phase"
+        return noted.read_text().strip() if noted.exists() else "start"
 
     def steps(self) -> list[int]:
         """Steps that the metrics have, in their order; a torn last line counts as not written."""
@@ -207,7 +209,10 @@ def test_no_bit_depends_on_a_global_generator(launcher: Launcher, place: Path, t
 
 
 def kill_until_done(bench: Bench, chooser: random.Random, seconds: float, killed: Counter[str]) -> None:
-    """Runs the command until it ends by itself; before, a third of the kills each by file operation, phase, clock."""
+    """Runs the command until it ends by itself; before, a third of the kills each by file operation, phase, clock.
+
+    Of the phases, one that was killed least so far is next: the short ones would hardly ever be met by chance.
+    """
     while True:
         before = bench.newest()
         kind = chooser.randrange(3)
@@ -220,7 +225,8 @@ def kill_until_done(bench: Bench, chooser: random.Random, seconds: float, killed
             )  # fmt: skip
             fault = f"point:{operation}:{chooser.randint(1, 3)}:kill"
         elif kind == 1:
-            fault = f"phase:{chooser.choice(PHASES)}:{chooser.randint(1, 3)}:kill+{chooser.choice((0, 0.002, 0.01))}"
+            phase = min(PHASES, key=lambda phase: (killed[phase], chooser.random()))
+            fault = f"phase:{phase}:{chooser.randint(1, 3)}:kill+{chooser.choice((0, 0.002, 0.01))}"
         pid = bench.start(fault)
         if kind == 2:
             time.sleep(chooser.random() * seconds)
