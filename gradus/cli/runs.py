@@ -139,6 +139,12 @@ def _estimates(summary: dict[str, Any]) -> str:
             low, high = estimate.get("low"), estimate.get("high")
             interval = "" if low is None or high is None else f"{low:.4g} to {high:.4g}"
             rows.append((name, f"{estimate['value']:.4g}", interval))
+    for name, by_k in (("pass", summary.get("pass_at", {})), ("maj", summary.get("maj_at", {}))):
+        rows += [
+            (f"{name}_at_{k}", f"{one['value']:.4g}", f"{one['low']:.4g} to {one['high']:.4g}")
+            for k, one in by_k.items()
+            if k != "1" and one["value"] is not None
+        ]
     played = [f"{name}: {found['sentence']}" for name, found in summary.get("played", {}).items()]
     return "\n".join([console.table(rows), *played])
 

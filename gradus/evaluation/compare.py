@@ -20,7 +20,7 @@ SCHEMA = "gradus.comparison/1"
 Verdict = Literal["Better", "Worse", "Not shown"]
 PrimaryMetric = Literal["pass_at_1", "mean_accuracy"]
 
-_TABLES = ("summary", "pass_at_k", "slices", "parts")
+_TABLES = ("summary", "pass_at_k", "maj_at_k", "slices", "parts")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -43,6 +43,8 @@ class Comparison:
     gained: Sequence[Mapping[str, Any]]
     lost: Sequence[Mapping[str, Any]]
     pass_at_k: Sequence[Line]
+    maj_at_k: Sequence[Line]
+    """Empty for a task whose answers are not voted on."""
     base_overtakes_at: int | None
     """Smallest k at which base is ahead although trained leads at k = 1."""
     slices: Sequence[Line]
@@ -122,6 +124,7 @@ def _compare(pair: Pair, metric: PrimaryMetric, differences: list[str], settings
         gained=gained,
         lost=lost,
         pass_at_k=passes,
+        maj_at_k=lines.majorities(pair),
         base_overtakes_at=lines.base_overtakes_at(passes),
         slices=lines.slices(pair),
         parts=lines.parts(pair),

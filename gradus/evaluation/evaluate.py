@@ -14,6 +14,7 @@ from typing import Any
 
 import numpy as np
 
+from gradus.evaluation.majority import NO_ANSWERS, has_answers, majority_at_k
 from gradus.evaluation.paired import detectable_difference
 from gradus.evaluation.stats import (
     Estimate,
@@ -26,6 +27,7 @@ from gradus.evaluation.stats import (
     variance_split,
 )
 from gradus.evaluation.table import Row, Table
+from gradus.tasks.base import Task
 from gradus.types import Group, Problem
 
 SCHEMA = "gradus.evaluation/1"
@@ -40,22 +42,26 @@ def prompt_text(problem: Problem) -> str:
     return "\n\n".join(f"[{message.role}]\n{message.content}" for message in problem.messages)
 
 
-def rows(groups: Sequence[Group], *, buckets: Mapping[str, str] | None = None) -> list[dict[str, Any]]:
+def rows(
+    groups: Sequence[Group], *, buckets: Mapping[str, str] | None = None, tasks: Mapping[str, Task] | None = None
+) -> list[dict[str, Any]]:
     """Returns one JSON-able row per completion.
 
     Args:
         groups: each problem once, with all of its completions.
         buckets: problem id to difficulty bucket, where a curriculum has assigned them.
+        tasks: by name, to read what each completion answers; without them no row has an answer to vote for.
     """
     return [
-        _row(group, index, (buckets or {}).get(group.problem.id))
+        _row(group, index, (buckets or {}).get(group.problem.id), (tasks or {}).get(group.problem.task))
         for group in groups
         for index in range(len(group.completions))
     ]
 
 
-def _row(group: Group, index: int, bucket: str | None) -> dict[str, Any]:
+def _row(group: Group, index: int, bucket: str | None, task: Task | None) -> dict[str, Any]:
     problem, completion, score = group.problem, group.completions[index], group.scores[index]
+    answer = task and task.answer(problem, completion.text, correct=score.correct, finish=completion.finish)
     num_tokens = len(completion.tokens)
     return {
         "problem_id": problem.id,
@@ -67,6 +73,7 @@ def _row(group: Group, index: int, bucket: str | None) -> dict[str, Any]:
         "prompt": prompt_text(problem),
         "completion": completion.text,
         "solution": dict(problem.truth),
+        "answer": answer,
         "reward": score.reward if math.isfinite(score.reward) else None,
         "parts": dict(score.parts),
         "correct": score.correct,
@@ -97,6 +104,7 @@ def summarize(
         **{key: estimate.to_json() for key, estimate in estimates(table, is_greedy=is_greedy).items()},
         "p95_tokens": _p95_tokens(table),
         "pass_at": {str(k): _pass_at(table, k).to_json() for k in range(1, table.num_samples + 1)},
+        "maj_at": {str(k): _maj_at(table, k).to_json() for k in range(1, table.num_samples + 1)},
         "parts": {name: part_estimate(table, name).to_json() for name in table.part_names()},
         "scoring": _scoring(table),
         "variance": _variance(table),
@@ -215,6 +223,12 @@ def part_estimate(table: Table, name: str) -> Estimate:
 
 def _pass_at(table: Table, k: int) -> Estimate:
     return share_interval(pass_at_k(table.num_correct_P, table.num_samples, k), table.num_samples, table.clusters)
+
+
+def _maj_at(table: Table, k: int) -> Estimate:
+    if not has_answers(table):
+        return Estimate(value=None, num_problems=table.num_problems, reason=NO_ANSWERS)
+    return share_interval(majority_at_k(table, k), table.num_samples, table.clusters)
 
 
 def _score_entropy(table: Table) -> Estimate:

@@ -1,16 +1,24 @@
-"""The tables of a comparison: headline numbers, pass@k, slices by domain and difficulty, reward parts."""
+"""The tables of a comparison: headline numbers, pass@k, maj@k, slices by domain and difficulty, reward parts."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 
 import numpy as np
 
 from gradus.evaluation import evaluate
+from gradus.evaluation.majority import has_answers, majority_at_k
 from gradus.evaluation.paired import holm, mcnemar, paired_interval
 from gradus.evaluation.pairs import Line, Pair, power
-from gradus.evaluation.stats import Estimate, binary_entropy_bits, pass_at_k, ratio_residuals, share_interval
+from gradus.evaluation.stats import (
+    Estimate,
+    Floats,
+    binary_entropy_bits,
+    pass_at_k,
+    ratio_residuals,
+    share_interval,
+)
 from gradus.evaluation.table import Table
 
 NAMES = {
@@ -101,17 +109,26 @@ def _untested(key: str, base: Mapping[str, Estimate], trained: Mapping[str, Esti
 
 def passes(pair: Pair) -> list[Line]:
     """Pass@k for each k that both have completions for. No p-values: only k = 1 can be the primary metric."""
+    return _over_k(pair, "Pass", lambda table, k: pass_at_k(table.num_correct_P, table.num_samples, k))
+
+
+def majorities(pair: Pair) -> list[Line]:
+    """maj@k for each k that both have completions for; nothing where either model's answers are not known."""
+    return _over_k(pair, "Maj", majority_at_k) if all(has_answers(table) for table in pair.tables) else []
+
+
+def _over_k(pair: Pair, name: str, read: Callable[[Table, int], Floats]) -> list[Line]:
     lines = []
     for k in range(1, min(table.num_samples for table in pair.tables) + 1):
-        values = [pass_at_k(table.num_correct_P, table.num_samples, k) for table in pair.tables]
+        values = [read(table, k) for table in pair.tables]
         base, trained = (
             share_interval(v, table.num_samples, pair.clusters) for v, table in zip(values, pair.tables, strict=True)
         )
         difference = paired_interval(values[1] - values[0], pair.clusters, bounds=(-1.0, 1.0))
         lines.append(
             Line(
-                key=f"pass_at_{k}",
-                name=f"Pass@{k}",
+                key=f"{name.lower()}_at_{k}",
+                name=f"{name}@{k}",
                 unit="share",
                 base=base,
                 trained=trained,

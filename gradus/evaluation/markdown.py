@@ -29,6 +29,8 @@ def page(comparison: Comparison) -> str:
     blocks += ["## Pass@k", _table_of_lines("k", c.pass_at_k)]
     if c.base_overtakes_at is not None:
         blocks.append(f"**Base is ahead at k = {c.base_overtakes_at}**, though trained leads at k = 1.")
+    if len(c.maj_at_k) > 1:
+        blocks += ["## Maj@k", _table_of_lines("k", c.maj_at_k)]
     if c.slices:
         blocks += ["## Slices", _slices(c.slices)]
     if c.parts:

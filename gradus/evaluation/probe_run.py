@@ -164,7 +164,7 @@ def run_probe(
         recipe=wanted.recipe,
     )
     own = {**settings, **_settings(config, chosen)}
-    probe = read(rows(groups, buckets=buckets), plan, check=check, settings=own)
+    probe = read(rows(groups, buckets=buckets, tasks=problems.tasks), plan, check=check, settings=own)
     facts: dict[str, Any] = dict(probe.facts)
     facts["cost"] = cost(
         sampler,

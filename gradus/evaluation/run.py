@@ -87,7 +87,7 @@ def evaluate_problems(
         "seconds": time.monotonic() - started,
     }
     only_task = next(iter(tasks.values())) if len(tasks) == 1 else None
-    evaluated = rows(groups, buckets=buckets)
+    evaluated = rows(groups, buckets=buckets, tasks=tasks)
     summary = summarize(evaluated, settings=settings, reward_range=only_task.reward_range if only_task else None)
     if config.engine.name != "scripted":  # which can answer problems only
         limit = Sampling(temperature=0.0, max_tokens=config.sampling.max_tokens)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -53,7 +54,17 @@ def changes(comparison: Comparison) -> list[tuple[str, list[Cells]]]:
 
 def pass_at_k(comparison: Comparison) -> Figure | None:
     """Both models over k; None for one completion per problem."""
-    lines = comparison.pass_at_k
+    reading = "Share of problems with a right completion among k. Where the curves meet, base could do the same."
+    return _over_k("pass_at_k", "Pass@k", comparison.pass_at_k, reading)
+
+
+def maj_at_k(comparison: Comparison) -> Figure | None:
+    """Both models over k; None for one completion per problem, and where answers are not voted on."""
+    reading = "Share of problems for which the answer that most of k completions give is right; ties count in part."
+    return _over_k("maj_at_k", "Maj@k", comparison.maj_at_k, reading)
+
+
+def _over_k(key: str, title: str, lines: Sequence[Line], reading: str) -> Figure | None:
     if len(lines) < 2:
         return None
     series = []
@@ -64,11 +75,11 @@ def pass_at_k(comparison: Comparison) -> Figure | None:
         series.append(Series(name=name, line=curve, band=band, has_markers=len(points) <= _MAX_MARKERS))
     words = "; ".join(f"k = {n}: {percent(x.base.value)} → {percent(x.trained.value)}" for n, x in enumerate(lines, 1))
     return Figure(
-        id="pass_at_k",
-        title="Pass@k",
-        svg=line_chart(series, title="Pass@k", description=words, show=as_percent, limits=(0.0, 1.0), is_log_x=True),
+        id=key,
+        title=title,
+        svg=line_chart(series, title=title, description=words, show=as_percent, limits=(0.0, 1.0), is_log_x=True),
         legend=[one.name for one in series],
-        reading="Share of problems with a right completion among k. Where the curves meet, base could do the same.",
+        reading=reading,
         cursor=cursor(series, is_share=True),
     )
 

@@ -33,7 +33,7 @@ def render(page: Page) -> str:
         "base-uri 'none'; form-action 'none'"
     )
     carried = page.carried
-    figures = [*page.curves, *([page.pass_at_k] if page.pass_at_k else [])]
+    figures = [*page.curves, *(one for one in (page.pass_at_k, page.maj_at_k) if one)]
     return _environment().get_template("report.html").render(
         page=page,
         comparison=page.comparison,

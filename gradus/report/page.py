@@ -40,6 +40,7 @@ class Page:
     """Titles of the charts that this run has no data for."""
     distributions: list[Figure]
     pass_at_k: Figure | None
+    maj_at_k: Figure | None
     shift: Markup | None
     """Solve rate of each problem before and after."""
     slices: list[Slices]
@@ -62,6 +63,7 @@ class Page:
             absent_curves=absent,
             distributions=distributions(results.base, results.trained, facts.metrics),
             pass_at_k=compared.pass_at_k(comparison) if comparison else None,
+            maj_at_k=compared.maj_at_k(comparison) if comparison else None,
             shift=compared.shift(comparison) if comparison else None,
             slices=compared.slices(comparison) if comparison else [],
             limits=summary.limits(facts, results),

@@ -67,6 +67,14 @@ class Task(abc.ABC):
     def score(self, problem: Problem, text: str, *, finish: Finish = "stop") -> Score:
         """Judges ``text``. Total: every ``str`` gets a Score; only a non-string raises (TypeError)."""
 
+    def answer(self, problem: Problem, text: str, *, correct: bool, finish: Finish = "stop") -> str | None:
+        """What ``text`` answers, written alike for texts that answer alike, so that completions can vote (maj@k); None
+        where it answers nothing, and for a task whose answers are not voted on. Total for every ``str``.
+
+        ``correct`` is what `score` said: right answers may so be written like the gold, in whatever form they came.
+        """
+        return None
+
     @abc.abstractmethod
     def oracle(self, problem: Problem) -> str:
         """Returns a completion that must be correct; ValueError where the problem has no solution."""

@@ -204,12 +204,13 @@ def _raises(name: str, error: type[Exception], task: Task, problem: Problem, tex
 
 
 def _check_hostile(task: Task, problem: Problem) -> tuple[list[CheckRow], float]:
-    """Scores every hostile text: none may raise, be correct, leave the reward range or take long."""
+    """Scores every hostile text and reads what it answers: none may raise, be correct, leave the reward range or take long."""
     rows, slowest, num = [], 0.0, 0
     for label, text in hostile_texts():
         num += 1
         try:
             score, seconds = _timed(task, problem, text)
+            task.answer(problem, text, correct=False)
         except Exception as raised:  # whatever it is, it is shown
             rows.append(CheckRow(f"hostile: {label}", "a score", f"raised {type(raised).__name__}", False))
             continue

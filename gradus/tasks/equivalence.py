@@ -18,7 +18,8 @@ from gradus.tasks.algebra.structures import parse
 from gradus.tasks.algebra.values import Opaque, Words
 
 _UNDECIDED = ("cas_timeout", "cas_crash")
-_MAX_RAW_CHARS = 2 * MAX_CHARS
+MAX_RAW_CHARS = 2 * MAX_CHARS
+"""Longer answers equal nothing (characters)."""
 _PLACEHOLDERS = frozenset(
     ["", "?", "??", "???", "answer", "proof", "n/a", "tbd", "todo", "null", "nan", "\\ldots", "-", "_"]
 )
@@ -68,7 +69,7 @@ def equal(gold: str, answer: str, *, cas: CasClient | None = None) -> Equivalenc
     ``cas`` is asked only for what the grammar does not read: integrals, sums, limits, determinants.
     """
     gold, answer = gold.strip(), answer.strip()
-    if max(len(gold), len(answer)) > _MAX_RAW_CHARS:
+    if max(len(gold), len(answer)) > MAX_RAW_CHARS:
         return Equivalence(False, "none", "too_long")
     first, second = normal_form(gold), normal_form(answer)
     if is_placeholder(first):
@@ -93,7 +94,7 @@ def is_readable(gold: str) -> bool:
 
 def is_opaque(gold: str) -> bool:
     """Whether only equal text (or the CAS) can match this gold, because the grammar does not read it."""
-    return len(gold) <= _MAX_RAW_CHARS and isinstance(parse(normal_form(gold)), Opaque)
+    return len(gold) <= MAX_RAW_CHARS and isinstance(parse(normal_form(gold)), Opaque)
 
 
 @lru_cache(maxsize=65_536)

@@ -61,6 +61,16 @@ def _number(reading: Reading, *, is_plain: bool) -> Number | Code:
     return numbers.plain(reading.text) if is_plain else numbers.lenient(reading.text)
 
 
+def answered(text: str, *, style: Style = "hash", finish: Finish = "stop") -> str | None:
+    """The number that the lenient reading finds, written alike for equal ones; None where there is none.
+
+    Example:
+        answered("So it costs #### 2,500 dollars")  # "2500"
+    """
+    number = _number(answers.read(text, style=style, strict=False, finish=finish, is_number=True), is_plain=False)
+    return None if isinstance(number, Code) else f"{Fraction(number.value)}{'%' if number.is_percent else ''}"
+
+
 def grade(gold: str, completion: str) -> tuple[bool, bool]:
     """(strict, lenient): is the completion right? ``gold`` is a number or an answer that ends in ``#### number``.
 

@@ -16,7 +16,7 @@ from gradus.tasks import splits, user_reward
 from gradus.tasks.base import Task, TaskConfig
 from gradus.tasks.gsm8k import numbers, synthetic, text
 from gradus.tasks.gsm8k.checks import reading_cases
-from gradus.tasks.gsm8k.score import PRESETS, score
+from gradus.tasks.gsm8k.score import PRESETS, answered, score
 from gradus.types import SPLITS, Finish, Message, Problem, Score, Split
 
 if TYPE_CHECKING:
@@ -237,6 +237,14 @@ class Gsm8k(Task):
             return judged
         own = user_reward.shared(config.reward_function, config.reward_function_seconds)
         return own.apply(judged, completion=text, gold=problem.truth["gold"])
+
+    def answer(self, problem: Problem, text: str, *, correct: bool, finish: Finish = "stop") -> str | None:
+        """The number that the completion states."""
+        return (
+            str(numbers.gold(problem.truth["gold"]))
+            if correct
+            else answered(text, style=self.config.style, finish=finish)
+        )
 
     def oracle(self, problem: Problem) -> str:
         """Returns the data set's own rationale and its number, in the style asked for."""

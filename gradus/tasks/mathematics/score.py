@@ -7,9 +7,10 @@ from dataclasses import dataclass
 from typing import Literal
 
 from gradus.tasks import answers
+from gradus.tasks.algebra.latex import normal_form
 from gradus.tasks.answers import Style
 from gradus.tasks.codes import Code, Reading
-from gradus.tasks.equivalence import CasClient, Equivalence, equal, is_opaque
+from gradus.tasks.equivalence import MAX_RAW_CHARS, CasClient, Equivalence, equal, is_opaque
 from gradus.types import Finish, Score
 
 _REFUSED = ("too_long", "too_deep", "too_large")
@@ -33,6 +34,14 @@ def grade(
     if reading.text is None:
         return reading, Equivalence(False, "none", str(reading.code))
     return reading, equal(gold, reading.text, cas=cas)
+
+
+def answered(text: str, *, style: Style = "tags", finish: Finish = "stop") -> str | None:
+    """What the lenient reading finds, in normal form; None where there is nothing that could equal a gold."""
+    reading = answers.read(text, style=style, strict=False, finish=finish)
+    if reading.text is None or len(reading.text) > MAX_RAW_CHARS:
+        return None
+    return normal_form(reading.text.strip()) or None
 
 
 # ---------------------------------------------------------------- format

@@ -18,7 +18,7 @@ from gradus.tasks.base import Task, TaskConfig
 from gradus.tasks.equivalence import equal, is_readable
 from gradus.tasks.mathematics import generated, text
 from gradus.tasks.mathematics.checks import self_test
-from gradus.tasks.mathematics.score import PRESETS, Preset, score
+from gradus.tasks.mathematics.score import PRESETS, Preset, answered, score
 from gradus.types import SPLITS, Finish, Message, Problem, Score, Split
 
 HUB = "hub:AI-MO/NuminaMath-TIR"
@@ -206,6 +206,11 @@ class Mathematics(Task):
             return judged
         own = user_reward.shared(config.reward_function, config.reward_function_seconds)
         return own.apply(judged, completion=text, gold=problem.truth["gold"])
+
+    def answer(self, problem: Problem, text: str, *, correct: bool, finish: Finish = "stop") -> str | None:
+        """What the completion states: the gold if it equals it, else its normal form. Wrong answers that are equal in
+        another way than by form are counted apart."""
+        return problem.truth["gold"] if correct else answered(text, style=self.config.style, finish=finish)
 
     def oracle(self, problem: Problem) -> str:
         """Returns the data set's own solution and its gold, in the style asked for. ValueError without a gold."""
