@@ -107,7 +107,9 @@ def prepare(
     if out.exists() and not is_overwriting and any(out.iterdir()):
         raise ValueError(f"{out} is not empty; give another folder with --out, or overwrite it with --yes")
     prepared = clean(task, [split for split in splits if split in task.splits], limit=limit, budget=budget)
-    contents = {f"{split}.{format}": _encode(rows(data, split, layout), format) for split, data in prepared.items()}
+    contents = {
+        f"{split}.{format}": _encode(rows(data, split, layout, task), format) for split, data in prepared.items()
+    }
     parts = {
         split: _facts(data) | {"file": file, "sha256": hashlib.sha256(content).hexdigest()}
         for (split, data), (file, content) in zip(prepared.items(), contents.items(), strict=True)
@@ -258,15 +260,23 @@ def _facts(data: Prepared) -> dict[str, Any]:
     }
 
 
-def rows(data: Prepared, split: Split, layout: Layout) -> list[dict[str, Any]]:
-    """The rows of a file, JSON values throughout."""
+def rows(data: Prepared, split: Split, layout: Layout, task: Task | None = None) -> list[dict[str, Any]]:
+    """The rows of a file, JSON values throughout, with the task's own columns behind the common ones."""
+    own = [dict(task.columns(problem)) if task else {} for problem in data.problems]
     if layout == "gradus":
-        pairs = zip(data.problems, data.solutions, strict=True)
-        return [
-            {**asdict(problem), "messages": _messages(problem), "solution": solution} for problem, solution in pairs
+        made = [
+            {**asdict(problem), "messages": _messages(problem), "solution": solution}
+            for problem, solution in zip(data.problems, data.solutions, strict=True)
         ]
-    has_domains = len({problem.domain for problem in data.problems}) > 1
-    return [verl_row(problem, split, index, has_domains) for index, problem in enumerate(data.problems)]
+    else:
+        has_domains = len({problem.domain for problem in data.problems}) > 1
+        made = [verl_row(problem, split, index, has_domains) for index, problem in enumerate(data.problems)]
+        for row, columns in zip(made, own, strict=True):
+            row["extra_info"] = {**columns.pop("extra_info", {}), **row["extra_info"]}
+    return [
+        row | {name: value for name, value in columns.items() if name not in row}
+        for row, columns in zip(made, own, strict=True)
+    ]
 
 
 def _messages(problem: Problem) -> list[dict[str, str]]:

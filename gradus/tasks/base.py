@@ -130,6 +130,11 @@ class Task(abc.ABC):
         """The same problem with ever shorter prompts, for a limit of tokens; nothing where a prompt has no spare parts."""
         return iter(())
 
+    def columns(self, problem: Problem) -> Mapping[str, Any]:
+        """Facts about a problem that `gradus prepare` writes as columns of their own, so that other programs can filter
+        by them; nobody here reads them back. A mapping under ``extra_info`` joins verl's column of that name."""
+        return {}
+
     def side_tables(self) -> Mapping[str, Sequence[Mapping[str, Any]]]:
         """Rows by name that `gradus prepare` writes beside the problems."""
         return {}

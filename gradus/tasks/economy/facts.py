@@ -9,6 +9,11 @@ from numpy.typing import NDArray
 
 from gradus.tasks.economy.snapshot import Snapshot
 
+FIELDS = (
+    *("income", "lump_sum", "tax_paid", "dpi", "wealth", "buffer_ratio", "gt_employed"),
+    *("unemployment_rate", "u_mean_12m", "gdp_growth", "wage_inflation", "price_inflation", "r_okun_12m", "r_phil_12m"),
+)
+"""All that ``seed_facts`` may hold."""
 _MIN_PAIRS = 6
 _MIN_SD = 1e-8
 

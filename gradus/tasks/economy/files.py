@@ -10,14 +10,34 @@ from typing import Any
 from gradus.data.sources import Source
 from gradus.tasks.economy.contexts import split_of
 from gradus.tasks.economy.errors import DataError, LeakageError
-from gradus.tasks.economy.memory import Memory
+from gradus.tasks.economy.facts import FIELDS
+from gradus.tasks.economy.memory import FEATURES, Memory
 from gradus.tasks.economy.reward import SOURCE
 from gradus.tasks.economy.values import Values
 from gradus.types import SPLITS, Message, Problem, Split
 
 _SHAPING = ("prompt", "lang", "few_shot", "envelope")
 """Options that are written into the rows."""
+_VALUES = ("value_table", "j_random", "j_oracle", "oracle_work", "oracle_consumption")
 _ENDINGS = ("jsonl", "parquet")
+
+
+def flat_columns(problem: Problem) -> dict[str, Any]:
+    """What is known of a context, one column each, and the fields of the original reward as ``extra_info``; a field that
+    this context lacks is null there."""
+    truth, meta = problem.truth, problem.meta
+    facts = truth["extra_info"]
+    return {
+        **{name: truth[name] for name in ("snapshot_id", "economy_seed", "month", "household")},
+        **{name: meta[name] for name in ("lang", "context_id", "regime_seed", "few_shot_ids")},
+        "regime": problem.domain,
+        "worked": truth["state"]["worked"],
+        "wealth_tercile": truth["state"]["wealth_tercile"],
+        **{f"feature_{name}": meta["features"][name] for name in FEATURES},
+        **{name: truth[name] for name in _VALUES},
+        "prompt_tokens": meta.get("prompt_tokens"),
+        "extra_info": {name: facts.get(name) for name in FIELDS},
+    }
 
 
 def read_problems(source: str, split: Split) -> Iterator[Problem]:

@@ -203,6 +203,12 @@ class EconomyTask(Task):
             self._memory = kept or Memory.build(contexts("train", self.config.memory_contexts))
         return self._memory
 
+    def columns(self, problem: Problem) -> dict[str, Any]:
+        """Context, strata, features, values and the fields of the original reward, each as a column."""
+        from gradus.tasks.economy.files import flat_columns
+
+        return flat_columns(problem)
+
     def side_tables(self) -> dict[str, list[dict[str, Any]]]:
         """The memory of good decisions, where prompts show them."""
         return {"memory": [dict(row) for row in self.memory.rows]} if self.config.few_shot else {}

@@ -255,6 +255,30 @@ def test_a_prepared_folder_gives_the_same_problems(tmp_path) -> None:
         next(load_task("economy", source=str(tmp_path)).problems("train"))
 
 
+FLAT = ("lang", "context_id", "snapshot_id", "economy_seed", "month", "household", "regime", "worked", "wealth_tercile",
+        "regime_seed", "feature_ln_real_wage", "feature_inflation", "value_table", "j_random", "j_oracle", "oracle_work",
+        "oracle_consumption", "few_shot_ids", "prompt_tokens")  # fmt: skip
+
+
+def test_prepared_files_can_be_filtered_by_column(prepared, tmp_path) -> None:
+    from gradus.data.parquet import decode
+    from gradus.data.prepare import prepare
+
+    rows = [json.loads(line) for line in (prepared / "train.jsonl").read_text().splitlines()]
+    for row in rows:
+        assert set(FLAT) < set(row) and row["prompt_tokens"] is None
+        assert all(row[name] == row["truth"][name] for name in ("household", "oracle_work", "value_table"))
+        assert (row["regime"], row["lang"], row["worked"]) == (row["domain"], "en", row["truth"]["state"]["worked"])
+        known = {name: value for name, value in row["extra_info"].items() if value is not None}
+        assert known == row["truth"]["extra_info"]
+    prepare("economy", {}, tmp_path, splits=("train",), limit=3, format="parquet", layout="verl")
+    for given, row in zip(decode(tmp_path / "train.parquet"), rows, strict=False):
+        assert set(FLAT) < set(given) and len(given["value_table"]) == 102
+        assert all(given[name] == row[name] for name in FLAT)
+        assert given["extra_info"]["problem_id"] == row["id"] and given["extra_info"]["split"] == "train"
+        assert given["extra_info"]["dpi"] == row["truth"]["extra_info"]["dpi"]
+
+
 SHAPES = [{"prompt": "compact"}, {"lang": "both"}, {"reward": "seed"}, {"lang": "zh", "skip_contexts": 1}]
 
 
