@@ -75,6 +75,27 @@ def test_difficulty_of_a_folder(folder, capfd, tmp_path):
         difficulty_tables(tmp_path, source="pddl")
 
 
+def test_difficulty_of_what_prepare_wrote(capfd, tmp_path):
+    options = ("planning", "preset=nano", "num_train=4", "num_validation=1", "num_test=1")
+    assert call(capfd, "prepare", *options, "--out", tmp_path / "data")[0] == 0
+    code, out, _ = call(capfd, "--json", "planning", "difficulty", "--data-root", tmp_path / "data")
+    tables = json.loads(out)["domains"]
+    assert code == 0 and {table["domain"]: table["num_samples"] for table in tables} == dict.fromkeys(FAMILIES, 4)
+    for table in tables:
+        task = load_task("planning", preset="nano", num_train=4)
+        scores = [problem.meta["score"] for problem in task.problems("train") if problem.domain == table["domain"]]
+        assert table["mean"] == pytest.approx(sum(scores) / 4)
+    code, _, error = call(capfd, "planning", "difficulty", "--data-root", tmp_path / "data", "--domains", "sokoban")
+    assert code == 2 and "no problem of domain 'sokoban'" in error
+
+    assert call(capfd, "prepare", *options, "--layout", "verl", "--out", tmp_path / "verl")[0] == 0
+    code, _, error = call(capfd, "planning", "difficulty", "--data-root", tmp_path / "verl")
+    assert code == 2 and "in its own layout" in error
+    assert call(capfd, "prepare", *options, "--split", "test", "--out", tmp_path / "test")[0] == 0
+    code, _, error = call(capfd, "planning", "difficulty", "--data-root", tmp_path / "test")
+    assert code == 2 and "no training problems" in error
+
+
 def test_the_self_test_of_a_users_folder_shows_the_table(folder, capfd, tmp_path):
     for name in ("ferry", "spanner"):
         rows = [json.loads(line) for line in (folder / "train" / f"{name}.jsonl").read_text().splitlines()] * 12

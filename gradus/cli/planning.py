@@ -37,7 +37,7 @@ def difficulty(
         bool, typer.Option("--allow-bad-rows", "--allow_bad_rows", help="Go on past 5 %.")
     ] = False,
 ) -> None:
-    """Show scores and buckets of a data folder, by domain."""
+    """Show scores and buckets of a data folder, by domain; also of what `gradus prepare planning` wrote."""
     from gradus import console
     from gradus.tasks.planning.table import difficulty_tables
 

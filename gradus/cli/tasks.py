@@ -133,6 +133,7 @@ def prepare(
         layout=layout,
         budget=None if tokenizer is None else _budget(tokenizer, max_prompt_tokens),
         is_overwriting=yes,
+        tell=console.info,
     )
     rows = [("split", "rows", "left out", "file")]
     for name, part in manifest["splits"].items():

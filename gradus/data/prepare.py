@@ -96,9 +96,10 @@ def prepare(
     layout: Layout = "gradus",
     budget: Budget | None = None,
     is_overwriting: bool = False,
+    tell: Callable[[str], None] = lambda text: None,
 ) -> dict[str, Any]:
     """Writes ``<split>.<format>``, the task's side tables and ``manifest.json`` into ``out`` and returns the manifest.
-    ``budget`` limits the tokens of a prompt.
+    ``budget`` limits the tokens of a prompt; ``tell`` gets a line before each split.
 
     Raises:
         ValueError: a wrong option, or ``out`` holds something already. Exit: no usable problems.
@@ -106,7 +107,7 @@ def prepare(
     task = load_task(name, **options)
     if out.exists() and not is_overwriting and any(out.iterdir()):
         raise ValueError(f"{out} is not empty; give another folder with --out, or overwrite it with --yes")
-    prepared = clean(task, [split for split in splits if split in task.splits], limit=limit, budget=budget)
+    prepared = clean(task, [split for split in splits if split in task.splits], limit=limit, budget=budget, tell=tell)
     contents = {
         f"{split}.{format}": _encode(rows(data, split, layout, task), format) for split, data in prepared.items()
     }
@@ -136,10 +137,18 @@ def prepare(
 
 
 def clean(
-    task: Task, splits: Sequence[Split], *, limit: int | None = None, budget: Budget | None = None
+    task: Task,
+    splits: Sequence[Split],
+    *,
+    limit: int | None = None,
+    budget: Budget | None = None,
+    tell: Callable[[str], None] = lambda text: None,
 ) -> dict[Split, Prepared]:
     """The problems of each split that are valid, unique and in no later split: what the test asks is not trained on."""
-    prepared: dict[Split, Prepared] = {split: _valid(task, split, limit, budget) for split in splits}
+    prepared: dict[Split, Prepared] = {}
+    for split in splits:
+        tell(f"{task.name}: making and checking the problems of {split}")
+        prepared[split] = _valid(task, split, limit, budget)
     _check_loss(task, prepared)
     taken: dict[str, str] = {}
     for split in reversed(SPLITS):

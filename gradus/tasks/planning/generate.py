@@ -224,7 +224,7 @@ class Source:
                 return found
             sizes = sizes_left.pop(place)
             count = self._counters[f"found {dict(sizes)}"]
-            _log.warning(
+            _log.info(
                 "%s %s: no new instance of sizes %s in %d draws; %d different ones were found, other sizes go on",
                 self.family.name, self.split, dict(sizes), MAX_REPEATS, count,
             )  # fmt: skip

@@ -19,6 +19,8 @@ from gradus.difficulty import (
     score_of,
     unreadable_score,
 )
+from gradus.jsonl import read_json, read_jsonl
+from gradus.tasks.planning.cache import load_problem
 from gradus.tasks.planning.folder import Row, read_pddl, read_rows, search_places
 from gradus.tasks.planning.measure import Source, measure
 from gradus.tasks.planning.pddl import Problem
@@ -130,9 +132,12 @@ def difficulty_tables(
 ) -> tuple[list[DomainTable], tuple[str, ...]]:
     """One table per domain of a data folder, and what was noticed in its files.
 
+    The folder has one file per domain, or is what `gradus prepare planning` wrote: then its training problems are shown.
     Raises ValueError where there are no data, and, with a ``source`` that needs it, where PDDL is missing.
     """
     root = Path(data_root)
+    if (root / "manifest.json").is_file():
+        return _prepared_tables(root, domains, formula, source)
     if root.is_dir() and not any(root.glob("*.jsonl")) and any((root / "train").glob("*.jsonl")):
         root = root / "train"
     found = read_rows(root, domains, allow_bad_rows=allow_bad_rows)
@@ -145,6 +150,40 @@ def difficulty_tables(
         for domain, rows in by_domain.items()
     ]
     return tables, found.notes
+
+
+def _prepared_tables(
+    root: Path, domains: Sequence[str] | None, formula: Formula, source: Source
+) -> tuple[list[DomainTable], tuple[str, ...]]:
+    """The tables of a prepared folder, whose rows hold their PDDL."""
+    manifest = read_json(root / "manifest.json")
+    if (manifest.get("task"), manifest.get("format"), manifest.get("layout")) != ("planning", "jsonl", "gradus"):
+        raise ValueError(
+            f"{str(root)!r} was not written by `gradus prepare planning` in its own layout as JSONL; write one so, or give "
+            "a folder with one JSONL file per domain"
+        )
+    found: dict[str, list[tuple[Row, Problem]]] = {}
+    for number, record in enumerate(read_jsonl(root / "train.jsonl").rows, start=1):
+        truth, meta = record["truth"], record["meta"]
+        row = Row(
+            domain=record["domain"],
+            prompt=None,
+            meta={"problem_file": meta["name"], "ref_len": truth["reference_length"]},
+            place=f"train.jsonl:{number}",
+        )
+        found.setdefault(row.domain, []).append((row, load_problem(truth["domain"], truth["problem"])))
+    if not found:
+        raise ValueError(f"{str(root)!r} has no training problems; write them with `gradus prepare planning`")
+    if domains is not None and (missing := [name for name in domains if name not in found]):
+        raise ValueError(
+            f"{root / 'train.jsonl'} has no problem of domain {missing[0]!r}; there are {', '.join(sorted(found))}"
+        )
+    tables = [
+        _table(domain, [row for row, _ in pairs], [problem for _, problem in pairs], formula, source)
+        for domain, pairs in found.items()
+        if domains is None or domain in domains
+    ]
+    return tables, ()
 
 
 def _problem(row: Row, places: Sequence[Path], texts: dict[Path, str], source: Source) -> Problem | None:
