@@ -8,11 +8,7 @@ from gradus import load_task
 from gradus.seeds import unit_share
 from gradus.tasks.base import Task
 
-SOURCES = {
-    "countdown": {"max_numbers": 3},
-    "gsm8k": {"source": "synthetic"},
-    "math": {"source": "generate", "cas": "off"},
-}
+SOURCES = {"gsm8k": {"source": "synthetic"}, "math": {"source": "generate", "cas": "off"}}
 
 
 def made(name: str, frac: float) -> Task:

@@ -9,7 +9,6 @@ from typing import Annotated, Any, ClassVar, Literal
 from pydantic import Field, model_validator
 
 from gradus.data.intake import Intake
-from gradus.seeds import unit_share
 from gradus.tasks.base import Task, TaskConfig
 from gradus.tasks.countdown import text as words
 from gradus.tasks.countdown.difficulty import difficulty
@@ -62,8 +61,8 @@ class CountdownConfig(TaskConfig):
     the rule of verl-study as documented and as coded."""
     trace: Literal["search", "plain"] = "search"
     """Whether the oracle's thought shows dead ends."""
-    direct_frac: Annotated[float, Field(ge=0, le=1)] = 0.0
-    """Share of the problems that a warm-up demonstrates without a thought, so that GRPO can find that thinking pays."""
+    max_dead_ends: Annotated[int, Field(ge=0, le=8)] = 2
+    """Most dead ends that a ``search`` shows; how many is drawn per problem, from 0 on."""
 
     @model_validator(mode="after")
     def _fits_together(self) -> CountdownConfig:
@@ -187,21 +186,12 @@ class Countdown(Task):
             numbers,
             target,
             tree := self._solution(numbers, target),
-            style=config.trace,
+            max_dead_ends=config.max_dead_ends if config.trace == "search" else 0,
             language=config.language,
             operators=config.operators,
         )
-        return self._completion(f"{thought}\n", tree)
-
-    def demonstration(self, problem: Problem) -> str:
-        """The same, with an empty thought for a share ``direct_frac`` of the problems."""
-        if unit_share("direct", self.name, problem.id) < self.config.direct_frac:
-            return self._completion("", self._solution(tuple(problem.truth["numbers"]), problem.truth["target"]))
-        return self.oracle(problem)
-
-    def _completion(self, thought: str, tree: Tree) -> str:
-        opened = "" if self.config.prefill_think else "<think>\n"
-        return f"{opened}{thought}</think>\n{words.answer(tree)}"
+        opened = "" if config.prefill_think else "<think>\n"
+        return f"{opened}{thought}\n</think>\n{words.answer(tree)}"
 
     def _solution(self, numbers: tuple[int, ...], target: int) -> Tree:
         """The first solution: whole numbers before fractions; with ``use: subset``, many numbers before few."""
