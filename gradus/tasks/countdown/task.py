@@ -14,7 +14,7 @@ from gradus.tasks.countdown import text as words
 from gradus.tasks.countdown.difficulty import difficulty
 from gradus.tasks.countdown.generate import Ranges, draw
 from gradus.tasks.countdown.rows import MAX_GIVEN, Raw, by_key, by_row, integers, read_rows
-from gradus.tasks.countdown.score import classify, score
+from gradus.tasks.countdown.score import score
 from gradus.tasks.countdown.solver import solve, subsets
 from gradus.tasks.countdown.trees import ALL_OPERATORS, Tree, value_of, write
 from gradus.types import SPLITS, Finish, Message, Problem, Score, Split
@@ -61,8 +61,6 @@ class CountdownConfig(TaskConfig):
     the rule of verl-study as documented and as coded."""
     trace: Literal["search", "plain"] = "search"
     """Whether the oracle's thought shows dead ends."""
-    max_dead_ends: Annotated[int, Field(ge=0, le=8)] = 2
-    """Most dead ends that a ``search`` shows; how many is drawn per problem, from 0 on."""
 
     @model_validator(mode="after")
     def _fits_together(self) -> CountdownConfig:
@@ -170,14 +168,6 @@ class Countdown(Task):
             finish=finish,
         )
 
-    def answer(self, problem: Problem, text: str, *, correct: bool, finish: Finish = "stop") -> str | None:
-        """The expression, without blanks: a vote is for this expression, not for all that reach the target."""
-        truth, config = problem.truth, self.config
-        verdict = classify(
-            text, truth["numbers"], truth["target"], use=config.use, operators=config.operators, finish=finish
-        )
-        return None if verdict.expression is None else "".join(verdict.expression.split())
-
     def oracle(self, problem: Problem) -> str:
         """Returns a worked search and its answer; ValueError where no expression reaches the target."""
         numbers, target = tuple(problem.truth["numbers"]), problem.truth["target"]
@@ -186,7 +176,7 @@ class Countdown(Task):
             numbers,
             target,
             tree := self._solution(numbers, target),
-            max_dead_ends=config.max_dead_ends if config.trace == "search" else 0,
+            style=config.trace,
             language=config.language,
             operators=config.operators,
         )

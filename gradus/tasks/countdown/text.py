@@ -72,18 +72,16 @@ def prompt(numbers: tuple[int, ...], target: int, *, operators: str, use: str, l
     )
 
 
-def trace(
-    numbers: tuple[int, ...], target: int, tree: Tree, *, max_dead_ends: int, language: str, operators: str
-) -> str:
-    """The oracle's thought: the numbers, up to ``max_dead_ends`` dead ends, and the way. Every line is true.
+def trace(numbers: tuple[int, ...], target: int, tree: Tree, *, style: str, language: str, operators: str) -> str:
+    """The oracle's thought: the numbers, in style ``search`` up to two dead ends, and the way. Every line is true.
 
     The number and the choice of dead ends depend on the problem alone.
     """
     words = _WORDS[language]
     tries: dict[str, None] = {}
-    if max_dead_ends and len(numbers) > 1:
+    if style == "search" and len(numbers) > 1:
         rng = random.Random(seed_of("countdown-trace", target, *numbers))
-        for _ in range(int(rng.random() * (max_dead_ends + 1))):
+        for _ in range(int(rng.random() * 3)):
             missed = _dead_end(numbers, target, rng, operators)
             if missed:
                 tries[_line(numbers, missed, words, words.no.format(target=target))] = None
