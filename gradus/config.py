@@ -255,10 +255,13 @@ class CheckpointConfig(Section):
 
 
 class BackendConfig(Section):
-    """Who trains. What differs between the backends: `docs/trl.md`."""
+    """Who trains. What differs between the backends: `docs/trl.md`, `docs/verl.md`."""
 
-    name: Literal["native", "trl"] = "native"
-    """``native``: own loop. ``trl``: GRPOTrainer of TRL with the same problems and scores."""
+    name: Literal["native", "trl", "verl"] = "native"
+    """``native``: own loop. ``trl``: GRPOTrainer of TRL with the same problems and scores. ``verl``: verl on Ray, in
+    processes of its own."""
+    ray_address: str | None = Field(default=None, json_schema_extra=MUTABLE)
+    """``host:port`` of a Ray that runs already, for verl; null: one of this run alone, on this machine."""
     extra: dict[str, Any] = {}
     """Settings of the foreign trainer by its own names, where no key of ours says the same; e.g. {use_vllm: true}."""
 
@@ -266,6 +269,8 @@ class BackendConfig(Section):
     def _fits_together(self) -> BackendConfig:
         if self.extra and self.name == "native":
             raise ValueError(f"extra={self.extra} is for a foreign trainer; set backend.name=trl, or remove it")
+        if self.ray_address is not None and self.name != "verl":
+            raise ValueError(f"ray_address={self.ray_address} is for verl; set backend.name=verl, or remove it")
         return self
 
 

@@ -139,6 +139,10 @@ def _loop(kind: Kind, backend: str) -> Callable[[Start, Problems | None], dict[s
         from gradus.train.backends.trl import train as train_with_trl
 
         return train_with_trl
+    if backend == "verl":
+        from gradus.train.backends.verl import train as train_with_verl
+
+        return train_with_verl
     from gradus.train.loop import train
 
     return train

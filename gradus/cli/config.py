@@ -46,10 +46,8 @@ def validate(
     """Say ok, or everything that is wrong."""
     from gradus import console
 
-    # verl trains by its own command, not in a run of gradus: it is no backend.name
-    added = [f"backend.name={backend}"] if backend and backend != "verl" else []
-    resolved = config_of([*arguments, *added])
-    name = backend or resolved.config.backend.name
+    resolved = config_of([*arguments, *([f"backend.name={backend}"] if backend else [])])
+    name = resolved.config.backend.name
     if name == "native":
         return console.answer({"ok": True}, "ok")
     from gradus.train.backends.settings import check, differences, told

@@ -45,17 +45,11 @@ def train(
     force: Force = False,
     backend: Annotated[
         Literal["native", "trl", "verl"] | None,
-        typer.Option("--backend", help="Who trains; short for backend.name=...; verl: says how."),
+        typer.Option("--backend", help="Who trains; short for backend.name=..."),
     ] = None,
     dry_run: DryRun = False,
 ) -> None:
     """Train with GRPO; an interrupted run goes on by itself."""
-    if backend == "verl":
-        recipe = " ".join(names_and_overrides(arguments)[0])
-        raise ValueError(
-            "--backend verl: verl trains by its own command, not in a run of gradus (docs/verl.md); its arguments are "
-            f"printed by: gradus config validate {recipe} --backend verl"
-        )
     if backend is not None:
         arguments = [*arguments, f"backend.name={backend}"]
     _train("train", arguments, dry_run, new=new, from_scratch=from_scratch, accept_data_change=accept, force=force)

@@ -6,7 +6,7 @@ from typing import Any
 
 from gradus.config import Config
 from gradus.recipe import Resolved
-from gradus.train.backends import trl_settings, verl_settings
+from gradus.train.backends import trl_settings, verl_check, verl_place, verl_settings
 
 _OF_A_RUN = ("output_dir", "use_cpu")
 """Settings that are known only where a run is."""
@@ -18,13 +18,15 @@ def check(resolved: Resolved, backend: str | None = None) -> None:
     if name == "trl":
         trl_settings.check(resolved)
     elif name == "verl":
-        verl_settings.check(resolved)
+        verl_check.check(resolved)
 
 
 def need(config: Config) -> None:
     """ValueError where the config's backend is not installed, or not in its tested release."""
     if config.backend.name == "trl":
         trl_settings.need_trl()
+    elif config.backend.name == "verl":
+        verl_place.need_verl()
 
 
 def told(config: Config, backend: str) -> dict[str, Any]:
@@ -37,4 +39,4 @@ def told(config: Config, backend: str) -> dict[str, Any]:
 
 def differences(config: Config, backend: str) -> list[str]:
     """What is not as in a native run, one line each."""
-    return (verl_settings if backend == "verl" else trl_settings).differences(config)
+    return (verl_check if backend == "verl" else trl_settings).differences(config)

@@ -1,0 +1,340 @@
+"""What verl lacks to run on a CPU: a platform, and a rollout server around gradus' own sampler.
+
+verl imports this module in each of its processes (``VERL_USE_EXTERNAL_MODULES``) and chooses it by ``VERL_PLATFORM=cpu``
+and ``actor_rollout_ref.rollout.name=gradus``. For tests and laptops: it is neither vLLM nor NCCL.
+
+The server draws each completion with the seed that a native run gives to that problem in that step, which it finds in
+the plan (``GRADUS_VERL_PLAN``) by the prompt's tokens. So which requests arrive together does not matter, the first
+batch is the one of a native run, and a prompt that is not the plan's is an error.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import os
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import torch
+
+from gradus.config import ModelConfig
+from gradus.jsonl import read_jsonl, to_lines
+from gradus.policy.load import load_policy
+from gradus.rollout.engine import Request, Sampling
+from gradus.rollout.local import LocalEngine
+from gradus.rollout.rollout import sample_seeds
+from gradus.train.backends.verl_weights import load_weights
+from gradus.types import Completion, Problem
+
+GATHER_SECONDS = 0.05
+"""How long requests are gathered before they are sampled together."""
+SERVER_NAME = "gradus_server_{rank}_0"
+_NOBODY = Problem(id="", task="", messages=(), truth={}, domain="", difficulty=0.0)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Turn:
+    """Which completion is asked for.
+
+    Example:
+        Turn(problem_id="countdown/train/000017", batch=1, seed=8741)
+    """
+
+    problem_id: str
+    batch: int
+    seed: int
+
+
+class Seeds:
+    """Which seed each completion gets.
+
+    Example:
+        seeds = Seeds(rows_of_plan, seed=0, group_size=8); seeds.next(batch=1, prompt=(1, 5, 9))
+    """
+
+    def __init__(self, plan: Sequence[dict[str, Any]], *, seed: int, group_size: int) -> None:
+        self._seed, self._group_size = seed, group_size
+        self._planned: dict[tuple[int, tuple[int, ...]], list[tuple[str, str, int]]] = {}
+        self._given: Counter[tuple[int, tuple[int, ...]]] = Counter()
+        repeats: Counter[tuple[int, str]] = Counter()
+        for row in plan:
+            repeats[row["batch"], row["problem_id"]] += 1
+            count = repeats[row["batch"], row["problem_id"]]
+            name = row["problem_id"] if count == 1 else f"{row['problem_id']} again {count}"
+            key = (row["batch"], tuple(row["prompt_tokens"]))
+            self._planned.setdefault(key, []).append((row["problem_id"], name, row["step"]))
+
+    def next(self, *, batch: int, prompt: tuple[int, ...]) -> Turn:
+        """The next completion of ``prompt`` in verl's step ``batch``. ValueError if it is not in the plan."""
+        planned = self._planned.get((batch, prompt))
+        given = self._given[batch, prompt]
+        if planned is None or given >= len(planned) * self._group_size:
+            raise ValueError(
+                f"verl asks for a completion of a prompt with {len(prompt)} tokens in its step {batch} that the plan does "
+                "not have; its chat template or its order of problems differ from gradus'"
+            )
+        self._given[batch, prompt] += 1
+        place, index = divmod(given, self._group_size)
+        problem_id, name, step = planned[place]
+        seed = sample_seeds(self._seed, 0, step, name, index + 1)[index]
+        return Turn(problem_id=problem_id, batch=batch, seed=seed)
+
+
+class Server:
+    """One rollout server, a Ray actor: gathers requests, samples them with `LocalEngine`.
+
+    Example:
+        server = ray.remote(Server).options(num_cpus=0).remote("policy", "plan.jsonl", "samples.jsonl", seed=0, ...)
+    """
+
+    def __init__(self, path: str, plan: str, samples: str, *, seed: int, group_size: int, batch_size: int,
+                 max_tokens: int, threads: int) -> None:  # fmt: skip
+        torch.set_num_threads(threads)
+        self._policy = load_policy(ModelConfig(path=path, device="cpu", dtype="float32"), is_trainable=False)
+        self._engine = LocalEngine(self._policy, batch_size=batch_size)
+        self._seeds = Seeds(read_jsonl(Path(plan)).rows, seed=seed, group_size=group_size)
+        self._max_tokens = max_tokens
+        self._samples = Path(samples)
+        self._batch = 0
+        self._waiting: list[tuple[Request, Sampling, asyncio.Future[Completion]]] = []
+        self._flushing: asyncio.Task[None] | None = None
+
+    async def generate(self, prompt_ids: list[int], sampling_params: dict[str, Any], request_id: str,
+                       **_: Any) -> Any:  # fmt: skip
+        """One completion, as verl's servers give it."""
+        from verl.workers.rollout.replica import TokenOutput
+
+        prompt = tuple(int(token) for token in prompt_ids)
+        turn = self._seeds.next(batch=self._batch + 1, prompt=prompt)
+        limit = sampling_params.get("max_tokens") or sampling_params.get("max_new_tokens") or self._max_tokens
+        sampling = Sampling(temperature=float(sampling_params["temperature"]), max_tokens=int(limit))
+        request = Request(problem=_NOBODY, prompt_tokens=prompt, seeds=(turn.seed,))
+        future: asyncio.Future[Completion] = asyncio.get_running_loop().create_future()
+        self._waiting.append((request, sampling, future))
+        if self._flushing is None:
+            self._flushing = asyncio.create_task(self._flush())
+        completion = await future
+        self._record(turn, completion)
+        return TokenOutput(
+            token_ids=list(completion.tokens),
+            log_probs=list(completion.logprobs),
+            stop_reason="completed",
+            extra_fields={"global_steps": completion.policy_step},
+        )
+
+    def _record(self, turn: Turn, completion: Completion) -> None:
+        """verl records texts only; gradus' recorder wants tokens too."""
+        row = {"batch": turn.batch, "problem_id": turn.problem_id, "text": completion.text, "finish": completion.finish,
+               "tokens": list(completion.tokens), "logprobs": list(completion.logprobs)}  # fmt: skip
+        with self._samples.open("a", encoding="utf-8") as file:
+            file.write(to_lines([row]))
+
+    async def _flush(self) -> None:
+        while self._waiting:
+            await asyncio.sleep(GATHER_SECONDS)
+            waiting, self._waiting = self._waiting, []
+            for sampling in dict.fromkeys(sampling for _, sampling, _ in waiting):
+                mine = [(request, future) for request, one, future in waiting if one == sampling]
+                try:
+                    answers = await asyncio.to_thread(self._sample, [request for request, _ in mine], sampling)
+                except Exception as error:
+                    for _, future in mine:
+                        future.set_exception(error)
+                    continue
+                for (_, future), completion in zip(mine, answers, strict=True):
+                    future.set_result(completion)
+        self._flushing = None
+
+    def _sample(self, requests: list[Request], sampling: Sampling) -> list[Completion]:
+        """Requests of one prompt become one group, so that the prompt is computed once."""
+        by_prompt: dict[tuple[int, ...], list[int]] = {}
+        for index, request in enumerate(requests):
+            by_prompt.setdefault(request.prompt_tokens, []).append(index)
+        groups = [
+            Request(problem=_NOBODY, prompt_tokens=prompt, seeds=tuple(requests[index].seeds[0] for index in indices))
+            for prompt, indices in by_prompt.items()
+        ]
+        answers = self._engine.generate(groups, sampling, policy_step=self._batch)
+        found: dict[int, Completion] = {}
+        for indices, completions in zip(by_prompt.values(), answers, strict=True):
+            found |= dict(zip(indices, completions, strict=True))
+        return [found[index] for index in range(len(requests))]
+
+    async def set_weights(self, weights: dict[str, torch.Tensor], batch: int) -> None:
+        """Takes the policy after verl's step ``batch`` over. ValueError where a weight is missing or unknown."""
+        load_weights(self._policy.model, weights)
+        self._batch = batch
+
+    async def nothing(self, *_: Any, **__: Any) -> None:
+        """What a server with caches to drop and memory to give back would do here."""
+
+    wake_up = sleep = resume_generation = clear_kv_cache = release_kv_cache = resume_kv_cache = nothing
+    start_profile = stop_profile = abort_all_requests = nothing
+
+
+def _platform_class() -> type:
+    from verl.plugin.platform.platform_base import PlatformBase
+
+    class Platform(PlatformBase):
+        """A CPU that counts as one accelerator for each logical GPU that Ray is told of."""
+
+        device_name = "cpu"
+        vendor_name = "cpu"
+        device_module = SimpleNamespace(
+            is_available=lambda: False, current_device=lambda: torch.device("cpu"), device_count=lambda: 1,
+            set_device=lambda _: None, synchronize=lambda *_: None, empty_cache=lambda: None,
+            memory_allocated=lambda *_: 0, memory_reserved=lambda *_: 0, max_memory_allocated=lambda *_: 0,
+            max_memory_reserved=lambda *_: 0, mem_get_info=lambda *_: (0, 0), reset_peak_memory_stats=lambda *_: None,
+            get_rng_state=torch.get_rng_state, set_rng_state=torch.set_rng_state,
+        )  # fmt: skip
+
+        def is_available(self) -> bool:
+            return True
+
+        def current_device(self) -> Any:
+            return torch.device("cpu")
+
+        def device_count(self) -> int:
+            return 1
+
+        def set_device(self, device_index: int) -> None: ...
+
+        def synchronize(self, device_index: int | None = None) -> None: ...
+
+        def manual_seed(self, seed: int) -> None:
+            torch.manual_seed(seed)
+
+        def manual_seed_all(self, seed: int) -> None:
+            torch.manual_seed(seed)
+
+        def set_allocator_settings(self, settings: str) -> None: ...
+
+        def empty_cache(self) -> None: ...
+
+        def get_device_capability(self, device_index: int = 0) -> tuple[None, None]:
+            return None, None
+
+        def communication_backend_name(self) -> str:
+            return "gloo"
+
+        def visible_devices_envvar(self) -> str:
+            return "CUDA_VISIBLE_DEVICES"
+
+        @contextlib.contextmanager
+        def nvtx_range(self, msg: str) -> Iterator[None]:
+            yield
+
+        def profiler_start(self) -> None: ...
+
+        def profiler_stop(self) -> None: ...
+
+        def ray_resource_name(self) -> str:
+            return "GPU"
+
+        def ray_noset_envvars(self) -> list[str]:
+            return ["RAY_EXPERIMENTAL_NOSET_CUDA_VISIBLE_DEVICES"]
+
+        def is_ipc_supported(self) -> bool:
+            return False
+
+        def cudart(self) -> None:
+            return None
+
+    return Platform
+
+
+def _adapter_class() -> type:
+    """The trainer's side: hands its weights to the server."""
+    from verl.workers.rollout.base import BaseRollout
+
+    class ServerAdapter(BaseRollout):
+        async def resume(self, tags: list[str]) -> None: ...
+
+        async def release(self) -> None: ...
+
+        async def update_weights(self, weights: Any, wire_format: str = "named_tensors", *,
+                                 global_steps: int | None = None, **_: Any) -> None:  # fmt: skip
+            import ray
+
+            found = {name: tensor.detach().to("cpu", torch.float32).clone() for name, tensor in weights}
+            if int(os.environ.get("RANK", "0")) == 0:
+                server = ray.get_actor(SERVER_NAME.format(rank=0))
+                await server.set_weights.remote(found, global_steps or 0)
+
+    return ServerAdapter
+
+
+def _replica_class() -> type:
+    """The side that launches servers: one, which needs no accelerator."""
+    from verl.workers.rollout.replica import RolloutReplica
+
+    class Replica(RolloutReplica):
+        async def launch_servers(self) -> None:
+            import ray
+
+            server = (
+                ray.remote(Server)
+                .options(num_cpus=0, name=SERVER_NAME.format(rank=self.replica_rank), max_concurrency=1000)
+                .remote(
+                    self.model_config.path,
+                    os.environ["GRADUS_VERL_PLAN"],
+                    os.environ["GRADUS_VERL_SAMPLES"],
+                    seed=self.config.seed,
+                    group_size=self.config.n,
+                    batch_size=self.config.max_num_seqs,
+                    max_tokens=self.config.response_length,
+                    threads=int(os.environ.get("OMP_NUM_THREADS", "1")),
+                )
+            )
+            self.servers = [server]
+            self._server_handle, self._server_address = server, f"gradus:{self.replica_rank}"
+
+    return Replica
+
+
+def __getattr__(name: str) -> Any:
+    """``ServerAdapter``, made when verl asks for it: its base class is verl's."""
+    if name == "ServerAdapter":
+        return _adapter_class()
+    raise AttributeError(name)
+
+
+def install() -> None:
+    """Tells verl of platform and server, and mends two places that take an accelerator for granted."""
+    import torch.distributed as distributed
+    from torch.distributed.fsdp import CPUOffloadPolicy
+    from verl.plugin.platform.platform_manager import PlatformRegistry
+
+    PlatformRegistry.register(platform="cpu")(_platform_class())
+    original = distributed.init_process_group
+
+    def init_process_group(backend: str | None = None, *arguments: Any, **options: Any) -> Any:
+        return original("cpu:gloo" if backend == "cpu:gloo,cpu:gloo" else backend, *arguments, **options)
+
+    if not getattr(distributed.init_process_group, "is_mended", False):
+        init_process_group.is_mended = True  # type: ignore[attr-defined]
+        distributed.init_process_group = init_process_group
+        made = CPUOffloadPolicy.__init__
+
+        def without_pinning(self: Any, pin_memory: bool = False) -> None:
+            made(self, pin_memory=False)
+
+        CPUOffloadPolicy.__init__ = without_pinning  # type: ignore[method-assign]
+    _register_rollout()
+
+
+def _register_rollout() -> None:
+    from verl.workers.rollout.base import _ROLLOUT_REGISTRY
+    from verl.workers.rollout.replica import RolloutReplicaRegistry
+
+    _ROLLOUT_REGISTRY["gradus", "async"] = f"{__name__}.ServerAdapter"
+    RolloutReplicaRegistry.register("gradus", _replica_class)
+
+
+if os.environ.get("VERL_PLATFORM") == "cpu":
+    install()
