@@ -190,7 +190,8 @@ def _platform_class() -> type:
             set_device=lambda _: None, synchronize=lambda *_: None, empty_cache=lambda: None,
             memory_allocated=lambda *_: 0, memory_reserved=lambda *_: 0, max_memory_allocated=lambda *_: 0,
             max_memory_reserved=lambda *_: 0, mem_get_info=lambda *_: (0, 0), reset_peak_memory_stats=lambda *_: None,
-            get_rng_state=torch.get_rng_state, set_rng_state=torch.set_rng_state,
+            ipc_collect=lambda: None, get_device_name=lambda *_: "CPU", get_rng_state=torch.get_rng_state,
+            set_rng_state=torch.set_rng_state,
         )  # fmt: skip
 
         def is_available(self) -> bool:

@@ -50,7 +50,8 @@ _TIED = (
     "import ctypes, os, signal, sys\n"
     "prctl = getattr(ctypes.CDLL(None), 'prctl', None)\n"
     "prctl and prctl(1, int(signal.SIGTERM))\n"  # PR_SET_PDEATHSIG, kept by exec: no Linux process outlives us
-    "os.execv(sys.argv[1], sys.argv[1:])\n"
+    "os.getppid() == int(sys.argv[1]) or sys.exit('its starter has ended')\n"
+    "os.execv(sys.argv[2], sys.argv[2:])\n"
 )
 
 
@@ -121,7 +122,7 @@ def tied(command: Sequence[str], *, env: Mapping[str, str], log: Path, folder: P
     """Starts a program in a process group of its own, which on Linux ends when this process does; output goes to ``log``."""
     with log.open("ab") as output:
         return subprocess.Popen(
-            [sys.executable, "-c", _TIED, *command], cwd=folder, env=dict(env), stdout=output,
+            [sys.executable, "-c", _TIED, str(os.getpid()), *command], cwd=folder, env=dict(env), stdout=output,
             stderr=subprocess.STDOUT, stdin=subprocess.DEVNULL, start_new_session=True,
         )  # fmt: skip
 
@@ -160,6 +161,7 @@ def own_ray(python: Path, *, log: Path, env: Mapping[str, str], num_gpus: int | 
         "RAY_worker_register_timeout_seconds": "300",
         "RAY_prestart_worker_first_driver": "0",
         "RAY_GRACEFUL_SHUTDOWN_DRAIN_TIMEOUT_S": "0",
+        "RAY_worker_niceness": "0",
     }
     port, grpc, listen, runtime, metrics, client = _free_ports(6)
     command = [

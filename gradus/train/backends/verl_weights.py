@@ -6,6 +6,7 @@ Files are read without executing what a pickle says (``weights_only``).
 
 from __future__ import annotations
 
+import logging
 import re
 from pathlib import Path
 from typing import Any

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import re
+from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -11,7 +13,8 @@ from gradus.cli import main as cli
 from gradus.config import Config
 from gradus.recipe import resolve, shipped
 from gradus.train.backends.image import Refused, Sets, missing
-from gradus.train.backends.verl_settings import IMAGES, VERSION, _hydra, check, differences, overrides, settings_of
+from gradus.train.backends.verl_check import IMAGES, check, differences
+from gradus.train.backends.verl_settings import VERSION, Place, _hydra, overrides, save_every, settings_of
 
 TASKS = {"countdown": {"max_numbers": 3}}
 A = "actor_rollout_ref"
@@ -21,6 +24,13 @@ def refusal(*changes: str, recipe: str = "gsm8k_qwen25_3b") -> str:
     with pytest.raises(ValueError) as error:
         check(resolve([recipe], changes))
     return str(error.value)
+
+
+def place(**changes: Any) -> Place:
+    """That of a run."""
+    given = {"folder": Path("/runs/x/backend/verl"), "model": "policy", "longest_prompt": 40, "is_cpu": True,
+             "address": "10.0.0.2:6379", "environment": {"VERL_PLATFORM": "cpu"}}  # fmt: skip
+    return Place(**(given | changes))
 
 
 def test_every_key_has_an_image():
@@ -49,24 +59,25 @@ def test_what_a_key_is_said_to_set_is_set():
             "num_steps=233 cannot be done by backend verl (it counts batches of 2 updates)",
         ),
         ("optimizer.passes_per_batch=2", "set num_steps=234"),
-        ("optimizer.schedule=linear", "it has constant and cosine only"),
         ("optimizer.on_nonfinite=rollback", "set optimizer.on_nonfinite=skip"),
         ("algorithm.name=dapo", "algorithm.keep_flat_groups=false cannot be done by backend verl"),
         ("algorithm.name=reinforce", "algorithm.ratio_level=detached cannot be done"),
         ("algorithm={name: gspo, aggregate: token}", "ratio_level=sequence with algorithm.aggregate=token"),
         ("curriculum={stages: [[1.0, 1, 1, 1]], adaptive: variance}", "curriculum.adaptive=variance cannot be done"),
         ("curriculum.cooldown_steps=3", "curriculum.cooldown_steps=3 cannot be done"),
-        ("checkpoint.keep_every_steps=100", "set checkpoint.keep_last"),
+        ("evaluation.every_steps=15 optimizer.passes_per_batch=2", "set evaluation.every_steps=16"),
+        ("backend.extra={data.shuffle: true}", "backend.extra.data.shuffle=true is set by gradus itself"),
+        ("backend.extra={ray_kwargs.ray_init.num_cpus: 2}", "is set by gradus itself"),
         ("model.lora={dropout: 0.1}", "model.lora.dropout=0.1 cannot be done"),
         ("model.init=random", "model.init=random cannot be done"),
-        ("model.path=nano/math", "it knows no embedded policies"),
         ("model.revision=main", "model.revision=main cannot be done"),
         ("model.device=mps", "model.device=mps cannot be done"),
     ],
 )
 def test_what_verl_cannot_honour_is_refused(change, words):
-    message = refusal(change)
-    assert words in message and "use --backend native, or " in message
+    extra = ["backend.name=verl"] if change.startswith("backend") else []
+    message = refusal(*([change] if "={" in change else change.split()), *extra)
+    assert words in message and ("use --backend native, or " in message or "remove it" in message)
 
 
 def test_a_key_left_at_its_default_is_a_line_instead():
@@ -121,7 +132,37 @@ def test_several_updates_are_one_of_verls_steps():
     found = settings_of(config)
     assert (found[f"{A}.actor.ppo_mini_batch_size"], found[f"{A}.actor.ppo_epochs"]) == (8, 2)
     assert found["trainer.total_training_steps"] == 10 and found["trainer.save_freq"] == 2
-    assert found[f"{A}.actor.optim.lr_warmup_steps"] == 2
+    schedule = found[f"{A}.actor.optim.override_optimizer_config"]
+    assert (schedule["warmup_steps"], schedule["num_steps"]) == (8, 40), "counted in updates"
+
+
+@pytest.mark.parametrize(("every", "evaluated", "expected"), [(50, None, 50), (50, 20, 10), (10, 30, 10)])
+def test_verl_saves_wherever_weights_are_needed(every, evaluated, expected):
+    config = Config(tasks=TASKS, checkpoint={"every_steps": every}, evaluation={"every_steps": evaluated})
+    assert save_every(config) == expected == settings_of(config, place())["trainer.save_freq"]
+
+
+def test_a_run_has_its_own_files_and_goes_on_from_its_own_state():
+    config = Config(tasks=TASKS)
+    first, later = settings_of(config, place()), settings_of(config, place(resume_batch=4, attempt=2))
+    assert first["data.train_files"] == "/runs/x/backend/verl/plan.parquet"
+    assert (first["trainer.resume_mode"], first["data.max_prompt_length"]) == ("disable", 40)
+    assert later["trainer.resume_from_path"] == "/runs/x/backend/verl/global_step_4"
+    assert later["trainer.rollout_data_dir"].endswith("rollouts_2")
+    assert later["+ray_kwargs.ray_init.address"] == "10.0.0.2:6379"
+    assert later["+ray_kwargs.ray_init.runtime_env.env_vars.VERL_PLATFORM"] == "cpu"
+
+
+def test_a_cpu_gets_the_sampler_of_gradus_and_a_gpu_vllm():
+    config = Config(tasks=TASKS)
+    found = {is_cpu: settings_of(config, place(is_cpu=is_cpu)) for is_cpu in (True, False)}
+    assert [found[is_cpu][f"{A}.rollout.name"] for is_cpu in (True, False)] == ["gradus", "vllm"]
+    assert found[True]["trainer.device"] == "cpu" and found[False]["trainer.device"] == "cuda"
+
+
+def test_the_machines_are_the_users_to_describe():
+    config = Config(tasks=TASKS, backend={"name": "verl", "extra": {"trainer.n_gpus_per_node": 8}})
+    assert settings_of(config)["trainer.n_gpus_per_node"] == 8
 
 
 def test_overrides_are_one_value_each():
@@ -147,7 +188,6 @@ def test_no_text_reaches_for_other_settings_or_the_environment():
 
 
 RECIPES = {
-    "countdown_nano": "model.path=nano/countdown",
     "gsm8k_qwen25_05b_mps": "model.device=mps",
     "math_qwen25_05b_lora": "model.lora.dropout=0.01",
 }
@@ -156,8 +196,8 @@ RECIPES = {
 
 @pytest.mark.parametrize("name", sorted(name for name in shipped() if not name.startswith("sft_")))
 def test_every_recipe_translates_or_says_why_not(name):
-    if "nano" in name or name in RECIPES:
-        assert RECIPES.get(name, "model.path=nano/") in refusal(recipe=name)
+    if name in RECIPES:
+        assert RECIPES[name] in refusal(recipe=name)
         return
     resolved = resolve([name])
     check(resolved)
@@ -168,16 +208,14 @@ def test_the_command_line_prints_what_verl_is_told(capfd):
     assert cli.run(["--json", "config", "validate", "gsm8k_qwen25_3b", "--backend", "verl"]) == 0
     found = json.loads(capfd.readouterr().out)
     assert f"{A}.actor.optim.lr=1e-06" in found["overrides"] and found["ok"]
-    assert cli.run(["config", "validate", "countdown_nano", "--backend", "verl"]) == 2
-    assert "model.path=nano/countdown cannot be done by backend verl" in capfd.readouterr().err
+    assert cli.run(["config", "validate", "gsm8k_qwen25_05b_mps", "--backend", "verl"]) == 2
+    assert "model.device=mps cannot be done by backend verl" in capfd.readouterr().err
 
 
 def test_verl_takes_every_key():
     """Composed and checked by the real verl, where it is installed: each line is a setting of that release."""
     verl = pytest.importorskip("verl", reason="verl is not installed")
     assert verl.__version__ == VERSION
-    from pathlib import Path
-
     from hydra import compose, initialize_config_dir
     from verl.utils.config import validate_config
 

@@ -1,0 +1,137 @@
+"""Whole runs by the real verl on a CPU, with a Ray of their own: records, order, resume, stop, and what goes wrong."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from gradus.exits import Code, Exit
+from gradus.policy.load import load_policy
+from gradus.rundir import read_jsonl
+from gradus.train.backends.verl import train
+from gradus.train.backends.verl_place import need_verl, own_ray
+from gradus.train.backends.verl_weights import saved_weights
+from tests.train import runs
+
+pytestmark = pytest.mark.slow
+
+
+@pytest.fixture(scope="module", autouse=True)
+def python() -> Path:
+    try:
+        return need_verl()
+    except ValueError as error:
+        pytest.skip(str(error))
+
+
+@pytest.fixture(scope="module")
+def policy(tmp_path_factory):
+    return runs.tiny(tmp_path_factory.mktemp("tiny"))
+
+
+def config_of(policy: Path, **changes: Any):
+    return runs.config_of(policy, **({"backend": {"name": "verl"}, "num_steps": 2} | changes))
+
+
+def run(config: Any, folder: Path, **options: Any) -> dict[str, Any]:
+    with runs.start_of(config, folder, **options) as start:
+        return train(start)
+
+
+def order(folder: Path) -> list[str]:
+    """Problems of all recorded steps, in the order they were trained on."""
+    found: list[str] = []
+    for path in sorted((folder / "run" / "rollouts").glob("*.jsonl")):
+        found += dict.fromkeys(row["problem_id"] for row in read_jsonl(path).rows)
+    return found
+
+
+def first_completions(folder: Path) -> set[tuple[str, str, float]]:
+    return {
+        (row["problem_id"], row["completion"], row["reward"])
+        for row in read_jsonl(folder / "run" / "rollouts" / "step_000001.jsonl").rows
+    }
+
+
+def test_a_run_is_recorded_as_a_native_one_and_goes_on(policy, tmp_path):
+    run(config_of(policy), tmp_path / "verl")
+    rows = {row["step"]: row for row in runs.metrics(tmp_path / "verl")}
+    assert set(rows) == {0, 1, 2}
+    needed = {"reward", "loss", "grad_norm", "entropy", "learning_rate", "rollout/mixed_frac", "time/step_seconds"}
+    assert needed <= set(rows[1]) and "evaluation/validation/solve_rate" in rows[0].keys() & rows[2].keys()
+    assert all(rows[step]["backend/dropped_groups"] == rows[step]["backend/score_mismatch"] == 0 for step in (1, 2))
+
+    run(runs.config_of(policy, num_steps=4), tmp_path / "native")
+    assert first_completions(tmp_path / "verl") == first_completions(tmp_path / "native")
+
+    run(config_of(policy, num_steps=4), tmp_path / "verl")
+    assert order(tmp_path / "verl") == order(tmp_path / "native"), "the same problems in the same order"
+    assert [row["step"] for row in runs.metrics(tmp_path / "verl")] == [0, 1, 2, 3, 4]
+
+    checkpoint = tmp_path / "verl" / "run" / "checkpoints" / "step_000004"
+    ours = load_policy(config_of(checkpoint / "model").model, is_trainable=False).model.state_dict()
+    for name, tensor in saved_weights(tmp_path / "verl" / "run" / "backend" / "verl", 4).items():
+        assert torch.equal(tensor, ours[name]), "to the last bit"
+    assert json.loads((checkpoint / "MANIFEST.json").read_text())["foreign"]
+
+
+def test_a_state_of_verl_that_is_not_whole_is_refused(policy, tmp_path):
+    run(config_of(policy), tmp_path)
+    (state,) = (tmp_path / "run" / "backend" / "verl").glob("global_step_2/actor/optim_*.pt")
+    state.write_bytes(state.read_bytes()[:-1])
+    with pytest.raises(Exit, match="verl cannot go on from step 2") as error:
+        run(config_of(policy, num_steps=4), tmp_path)
+    assert error.value.code == Code.NOTHING_USABLE
+
+
+def test_a_signal_ends_all_processes_and_the_run_goes_on(policy, tmp_path):
+    config = config_of(policy, num_steps=40, checkpoint={"every_steps": 1})
+    recipe = tmp_path / "recipe.yaml"
+    recipe.write_text(config.model_dump_json())
+    command = [sys.executable, "-m", "gradus", "train", str(recipe)]
+    process = subprocess.Popen(command, cwd=tmp_path, env=os.environ | {"GRADUS_RUNS_DIR": str(tmp_path)})
+    folder = tmp_path / "run"
+    while not (folder / "checkpoints" / "step_000001").exists():
+        assert process.poll() is None
+        time.sleep(0.2)
+    process.send_signal(signal.SIGTERM)
+    assert process.wait(120) == Code.INTERRUPTED
+    assert not processes_of(folder)
+    taken = runs.metrics(tmp_path)[-1]["step"]
+    later = json.loads((folder / "status.json").read_text())
+    assert later["status"] == "interrupted" and 1 <= taken < 40
+
+
+def processes_of(folder: Path) -> list[str]:
+    """Command lines of living processes that name a folder."""
+    found = []
+    for path in Path("/proc").glob("[0-9]*/cmdline"):
+        with contextlib.suppress(OSError):
+            if str(folder).encode() in (line := path.read_bytes()):
+                found.append(line.decode(errors="replace"))
+    return found
+
+
+def test_a_setting_that_verl_does_not_know_is_named(policy, tmp_path):
+    config = config_of(policy, backend={"name": "verl", "extra": {"trainer.nodes": 2}})
+    with pytest.raises(Exit, match=r"does not know a setting of backend.extra: .*nodes") as error:
+        run(config, tmp_path)
+    assert error.value.code == Code.USAGE
+
+
+def test_a_ray_of_the_users_is_used(policy, tmp_path, python):
+    env = dict(os.environ)
+    with own_ray(python, log=tmp_path / "ray.log", env=env, num_gpus=1, poll=lambda: None) as (address, keys):
+        os.environ |= keys
+        run(config_of(policy, num_steps=1, backend={"name": "verl", "ray_address": address}), tmp_path)
+    assert [row["step"] for row in runs.metrics(tmp_path)] == [0, 1]
