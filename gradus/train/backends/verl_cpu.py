@@ -7,6 +7,8 @@ The server draws each completion with the seed that a native run gives to that p
 the plan (``GRADUS_VERL_PLAN``) by the prompt's tokens. So which requests arrive together does not matter, the first
 batch is the one of a native run, and a prompt that is not the plan's is an error.
 """
+# pyright: reportMissingImports=false
+# verl and Ray are in another environment than the one that types are checked in
 
 from __future__ import annotations
 
@@ -22,6 +24,7 @@ from typing import Any
 
 import torch
 
+from gradus import durable
 from gradus.config import ModelConfig
 from gradus.jsonl import read_jsonl, to_lines
 from gradus.policy.load import load_policy
@@ -101,7 +104,7 @@ class Server:
         self._max_tokens = max_tokens
         self._samples = Path(samples)
         self._batch = 0
-        self._waiting: list[tuple[Request, Sampling, asyncio.Future[Completion]]] = []
+        self._waiting: list[tuple[Turn, Request, Sampling, asyncio.Future[Completion]]] = []
         self._flushing: asyncio.Task[None] | None = None
 
     async def generate(self, prompt_ids: list[int], sampling_params: dict[str, Any], request_id: str,
@@ -115,11 +118,10 @@ class Server:
         sampling = Sampling(temperature=float(sampling_params["temperature"]), max_tokens=int(limit))
         request = Request(problem=_NOBODY, prompt_tokens=prompt, seeds=(turn.seed,))
         future: asyncio.Future[Completion] = asyncio.get_running_loop().create_future()
-        self._waiting.append((request, sampling, future))
+        self._waiting.append((turn, request, sampling, future))
         if self._flushing is None:
             self._flushing = asyncio.create_task(self._flush())
         completion = await future
-        self._record(turn, completion)
         return TokenOutput(
             token_ids=list(completion.tokens),
             log_probs=list(completion.logprobs),
@@ -127,28 +129,32 @@ class Server:
             extra_fields={"global_steps": completion.policy_step},
         )
 
-    def _record(self, turn: Turn, completion: Completion) -> None:
-        """verl records texts only; gradus' recorder wants tokens too."""
-        row = {"batch": turn.batch, "problem_id": turn.problem_id, "text": completion.text, "finish": completion.finish,
-               "tokens": list(completion.tokens), "logprobs": list(completion.logprobs)}  # fmt: skip
-        with self._samples.open("a", encoding="utf-8") as file:
-            file.write(to_lines([row]))
-
     async def _flush(self) -> None:
         while self._waiting:
             await asyncio.sleep(GATHER_SECONDS)
             waiting, self._waiting = self._waiting, []
-            for sampling in dict.fromkeys(sampling for _, sampling, _ in waiting):
-                mine = [(request, future) for request, one, future in waiting if one == sampling]
+            for sampling in dict.fromkeys(sampling for _, _, sampling, _ in waiting):
+                mine = [(turn, request, future) for turn, request, one, future in waiting if one == sampling]
                 try:
-                    answers = await asyncio.to_thread(self._sample, [request for request, _ in mine], sampling)
+                    answers = await asyncio.to_thread(self._sample, [request for _, request, _ in mine], sampling)
+                    self._record([turn for turn, _, _ in mine], answers)
                 except Exception as error:
-                    for _, future in mine:
+                    for _, _, future in mine:
                         future.set_exception(error)
                     continue
-                for (_, future), completion in zip(mine, answers, strict=True):
+                for (_, _, future), completion in zip(mine, answers, strict=True):
                     future.set_result(completion)
         self._flushing = None
+
+    def _record(self, turns: Sequence[Turn], completions: Sequence[Completion]) -> None:
+        """verl records texts only; gradus' recorder wants tokens too."""
+        rows = [
+            {"batch": turn.batch, "problem_id": turn.problem_id, "text": one.text, "finish": one.finish,
+             "tokens": list(one.tokens), "logprobs": list(one.logprobs)}
+            for turn, one in zip(turns, completions, strict=True)
+        ]  # fmt: skip
+        for row in rows:
+            durable.append_line(self._samples, to_lines([row]).rstrip("\n"))
 
     def _sample(self, requests: list[Request], sampling: Sampling) -> list[Completion]:
         """Requests of one prompt become one group, so that the prompt is computed once."""

@@ -54,9 +54,15 @@ def load_weights(model: Any, weights: dict[str, Tensor]) -> None:
 
 
 def _read(path: Path) -> dict[str, Tensor]:
-    import torch.distributed.tensor
+    import torch.distributed.tensor  # makes sharded tensors known to the reader
 
-    return torch.load(path, map_location="cpu", weights_only=True)
+    talkative = logging.getLogger("torch.distributed.device_mesh")
+    before = talkative.level
+    talkative.setLevel(logging.ERROR)  # of groups of processes, which reading a file does not need
+    try:
+        return torch.load(path, map_location="cpu", weights_only=True)
+    finally:
+        talkative.setLevel(before)
 
 
 def _whole(parts: list[Any]) -> Tensor:
