@@ -9,6 +9,7 @@ from __future__ import annotations
 import os
 import sys
 import traceback
+import warnings
 from collections.abc import Sequence
 from typing import Annotated
 
@@ -58,7 +59,15 @@ def _flags(
 
 def main() -> None:
     """Entry point of the command `gradus`."""
+    warnings.showwarning = _show_warning
     sys.exit(run(sys.argv[1:]))
+
+
+def _show_warning(message: Warning | str, category: type[Warning], *_: object) -> None:
+    """A warning of ours or of a library as a line for people, without the place in the source where it was raised."""
+    from gradus import console
+
+    console.warn(str(message) if category is UserWarning else f"{category.__name__}: {message}")
 
 
 def run(arguments: Sequence[str]) -> int:

@@ -61,7 +61,7 @@ def probe(
         time_update=time_update,
         price_per_hour=price_per_hour,
         folder=folder or run_folder(names),
-        recipe=" ".join([*names, *overrides]),
+        recipe=" ".join([*names, *overrides, *([f"model.path={model}"] if model else [])]),
     )
     console.answer(found.to_json(), "\n".join(probe_table.lines(found)))
     console.info(f"written: {found.facts['folder']}")

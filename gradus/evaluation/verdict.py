@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, Literal
 
 from gradus.config import ProbeLimit
@@ -31,6 +31,8 @@ LIMITS: Mapping[ProbeLimit, float] = {
 }
 """Shares. ``probe.limits`` replaces them by name; docs/probe.md says what each decides."""
 SMALL_GROUP, FEW_PROBLEMS = 8, 100
+LEAST_KEPT = 0.02
+"""Below this share of mixed groups a filter would keep too few problems to train on."""
 _BY_ACCURACY: tuple[ProbeLimit, ...] = ("min_accuracy", "max_accuracy")
 MEANING: Mapping[Verdict, str] = {
     "GO": "train: enough groups hold right and wrong answers, and only those teach",
@@ -128,20 +130,24 @@ def _advice_json(advice: Advice) -> dict[str, str]:
 
 def judge(facts: Facts) -> Judgement:
     """The first rule that holds."""
+    verdict, name, reason, advice = _first_rule(facts)
+    cautions = _cautions(facts, verdict, name)
+    return Judgement(verdict=verdict, rule=name, reasons=(reason,), advice=tuple(advice), cautions=cautions)
+
+
+def _first_rule(facts: Facts) -> _Found:
     for rule in (_broken, _truncated, _too_hard, _too_easy, _decided, _thin):
         found = rule(facts)
         if found is not None:
-            verdict, name, reason, advice = found
-            cautions = _cautions(facts, name)
-            return Judgement(verdict=verdict, rule=name, reasons=(reason,), advice=tuple(advice), cautions=cautions)
-    reason = f"{percent(facts.mixed.value)} of groups of {facts.group_size} are mixed"
-    return Judgement(verdict="GO", rule="V7", reasons=(reason,), advice=(), cautions=_cautions(facts, "V7"))
+            return found
+    return "GO", "V7", f"{percent(facts.mixed.value)} of groups of {facts.group_size} are mixed", []
 
 
-_Found = tuple[Verdict, str, str, list[Advice]] | None
+_Found = tuple[Verdict, str, str, list[Advice]]
+_MaybeFound = _Found | None
 
 
-def _broken(facts: Facts) -> _Found:
+def _broken(facts: Facts) -> _MaybeFound:
     faults = list(facts.faulty)
     if facts.error_frac > facts.limit("max_error_frac"):
         faults.append(f"scoring failed for {percent(facts.error_frac)} of the completions")
@@ -151,7 +157,7 @@ def _broken(facts: Facts) -> _Found:
     return "NO_GO", "V1", "; ".join(faults), [advice]
 
 
-def _truncated(facts: Facts) -> _Found:
+def _truncated(facts: Facts) -> _MaybeFound:
     if facts.truncated <= facts.limit("max_truncated"):
         return None
     reason = f"{percent(facts.truncated)} of the completions were cut at sampling.max_tokens={facts.max_tokens}"
@@ -169,7 +175,7 @@ def _more_tokens(facts: Facts) -> Advice:
     return Advice(code="more_tokens", text="raise the token limit", override=f"sampling.max_tokens={wanted}")
 
 
-def _too_hard(facts: Facts) -> _Found:
+def _too_hard(facts: Facts) -> _MaybeFound:
     accuracy, limit = _value(facts.accuracy), facts.limit("min_accuracy")
     if accuracy >= limit:
         return None
@@ -177,15 +183,15 @@ def _too_hard(facts: Facts) -> _Found:
     return "SFT_FIRST", "V3", reason, [_warm_start(facts), _easier(), *_larger_groups(facts)]
 
 
-def _too_easy(facts: Facts) -> _Found:
+def _too_easy(facts: Facts) -> _MaybeFound:
     accuracy, limit = _value(facts.accuracy), facts.limit("max_accuracy")
     if accuracy <= limit:
         return None
     reason = f"accuracy {percent(accuracy)} is above {percent(limit)}"
-    return "HARDER_DATA", "V4", reason, [_harder(), _filter(facts)]
+    return "HARDER_DATA", "V4", reason, [_harder(), *_filter(facts)]
 
 
-def _decided(facts: Facts) -> _Found:
+def _decided(facts: Facts) -> _MaybeFound:
     high, limit = facts.mixed.high, facts.limit("min_mixed")
     if high is None or high >= limit:
         return None
@@ -194,16 +200,16 @@ def _decided(facts: Facts) -> _Found:
         f"the problems are decided ({percent(facts.all_right)} all right, {percent(facts.all_wrong)} all wrong)"
     )
     if facts.all_right >= facts.all_wrong:
-        return "HARDER_DATA", "V5", reason, [_harder(), _filter(facts)]
+        return "HARDER_DATA", "V5", reason, [_harder(), *_filter(facts)]
     return "SFT_FIRST", "V5", reason, [_warm_start(facts), _easier()]
 
 
-def _thin(facts: Facts) -> _Found:
+def _thin(facts: Facts) -> _MaybeFound:
     mixed, limit = _value(facts.mixed), facts.limit("comfortable_mixed")
     if mixed >= limit:
         return None
     reason = f"only {percent(mixed)} of groups of {facts.group_size} are mixed; {percent(limit)} is comfortable"
-    advice = [_filter(facts), *_larger_groups(facts)]
+    advice = [*_filter(facts), *_larger_groups(facts)]
     if mixed > 0:
         text = f"drop groups without signal and draw again: {1 / mixed:.1f} times the sampling"
         advice.append(Advice(code="dynamic_sampling", text=text, override="algorithm.keep_flat_groups=false"))
@@ -225,18 +231,20 @@ def _harder() -> Advice:
     return Advice(code="harder_data", text="take a harder split or harder options of the task first")
 
 
-def _filter(facts: Facts) -> Advice:
-    return Advice(
-        code="filter",
-        text="train on the problems that are solved in 10 to 90 % of the samples",
-        override=f"gradus probe {facts.recipe} --keep 0.1 0.9 --out kept.jsonl "
-        f"&& gradus train {facts.recipe} curriculum.problems_file=./kept.jsonl",
-    )
+def _filter(facts: Facts) -> list[Advice]:
+    """Nothing where hardly a problem would be left."""
+    if _value(facts.mixed) < LEAST_KEPT:
+        return []
+    command = f"gradus probe {facts.recipe} --keep 0.1 0.9 --out kept.jsonl"
+    text = "train on the problems that are solved in 10 to 90 % of the samples"
+    override = f"{command} && gradus train {facts.recipe} curriculum.problems_file=./kept.jsonl"
+    return [Advice(code="filter", text=text, override=override)]
 
 
 def _larger_groups(facts: Facts) -> list[Advice]:
-    """The smallest larger size that was measured and is comfortable, else the largest; with the share of each."""
-    larger = {n: share for n, share in facts.mixed_by_size.items() if n > facts.group_size and share is not None}
+    """The smallest larger size that was measured and is comfortable, else the largest; with the share of each. Nothing
+    where no size would find a mixed group."""
+    larger = {n: share for n, share in facts.mixed_by_size.items() if n > facts.group_size and share}
     if not larger:
         return []
     enough = [n for n, share in larger.items() if share >= facts.limit("comfortable_mixed")]
@@ -249,14 +257,14 @@ def _larger_groups(facts: Facts) -> list[Advice]:
 # ---- cautions --------------------------------------------------------------------------------------------------------
 
 
-def _cautions(facts: Facts, rule: str) -> tuple[Advice, ...]:
+def _cautions(facts: Facts, verdict: Verdict, rule: str) -> tuple[Advice, ...]:
     found: list[Advice | None] = [
         _unusual_accuracy(facts),
         _somewhat_truncated(facts),
         _format_first(facts),
         _small_groups(facts),
         _duplicates(facts),
-        _uncertain(facts, rule),
+        _uncertain(facts, verdict, rule),
         _few_problems(facts),
     ]
     return tuple(one for one in found if one is not None)
@@ -305,13 +313,16 @@ def _duplicates(facts: Facts) -> Advice | None:
     return Advice(code="duplicates", text=text, override="sampling.temperature=1.0")
 
 
-def _uncertain(facts: Facts, rule: str) -> Advice | None:
-    """A limit inside an interval that could turn the verdict, and how many problems would settle it."""
+def _uncertain(facts: Facts, verdict: Verdict, rule: str) -> Advice | None:
+    """A limit inside an interval beyond which the verdict would be another, and how many problems would settle it."""
     if rule in ("V1", "V2"):
         return None
     by_mixed: tuple[ProbeLimit, ...] = () if rule in ("V3", "V4") else ("min_mixed", "comfortable_mixed")
-    needed = [_problems_needed(facts.accuracy, facts.limit(name), facts.num_problems) for name in _BY_ACCURACY]
-    needed += [_problems_needed(facts.mixed, facts.limit(name), facts.num_problems) for name in by_mixed]
+    needed: list[float | None] = []
+    if _would_turn(facts, verdict, "accuracy"):
+        needed += [_problems_needed(facts.accuracy, facts.limit(name), facts.num_problems) for name in _BY_ACCURACY]
+    if _would_turn(facts, verdict, "mixed"):
+        needed += [_problems_needed(facts.mixed, facts.limit(name), facts.num_problems) for name in by_mixed]
     counts = [count for count in needed if count is not None]
     if not counts:
         return None
@@ -321,6 +332,13 @@ def _uncertain(facts: Facts, rule: str) -> Advice | None:
         text = f"uncertain: {most:.0f} problems would decide"
         return Advice(code="uncertain", text=text, override=f"--num {most:.0f}")
     return Advice(code="uncertain", text=text)
+
+
+def _would_turn(facts: Facts, verdict: Verdict, which: str) -> bool:
+    """Whether the verdict would be another if the truth were at an end of the interval of ``accuracy`` or ``mixed``."""
+    measured: Estimate = getattr(facts, which)
+    ends = [replace(measured, value=end, low=end, high=end) for end in (measured.low, measured.high) if end is not None]
+    return any(_first_rule(replace(facts, **{which: end}))[0] != verdict for end in ends)
 
 
 def _problems_needed(estimate: Estimate, limit: float, num_problems: int) -> float | None:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
+from typing import NamedTuple
 
 from gradus.health.history import History
 from gradus.health.rule import Level, Setting, Severity
@@ -171,23 +172,44 @@ def length(history: History, setting: Setting, limits: Limits) -> list[Level] | 
 
 
 def reward_hacking(history: History, setting: Setting, limits: Limits) -> list[Level] | None:
-    """H-11: a part of the reward rises while fewer (INFO: no more) problems are solved."""
+    """H-11: a part of the reward rises while fewer (INFO: no more) problems are solved, over 20 steps against the 20
+    before, which sees a fast change early, or over 50 against 50, which sees a slow one."""
     parts = list(history.named("rewards/", "/mean"))
-    if not parts or not history.has(_SOLVED) or len(history.series(_SOLVED)) < 100:
+    if not parts or not history.has(_SOLVED) or len(history.series(_SOLVED)) < 2 * _HACKING_SPANS[0]:
         return None
-    rises = [(history.series(key).rise(50)[0], key) for key in parts if len(history.series(key)) >= 100]
-    rise, key = max(rises, default=(0.0, ""))
-    grows = rise > limits["rise"] and history.is_up(key, 50)
-    is_down, is_up = history.is_down(_SOLVED, 50), history.is_up(_SOLVED, 50)
-    name = key.removeprefix("rewards/").removesuffix("/mean")
-    change = history.series(_SOLVED).rise(50)[0]
-    detail = f"reward part {name} {rise:+.3f}, solve rate {change:+.3f} over 50 steps"
-    is_flat = grows and not is_down and not is_up
+    found = [_hacking(history, parts, span, limits["rise"]) for span in _HACKING_SPANS]
+    worst = max(found, key=lambda one: (one.is_hacked, one.is_flat, one.rise))
+    is_hacked = any(one.is_hacked for one in found)
+    is_flat = not is_hacked and any(one.is_flat for one in found)
     return [
-        Level(severity="WARN", is_on=grows and is_down, is_off=not (grows and is_down), value=rise,
-              threshold=limits["rise"], detail=detail),
-        Level(severity="INFO", is_on=is_flat, is_off=not is_flat, value=rise, threshold=limits["rise"], detail=detail),
+        Level(severity="WARN", is_on=is_hacked, is_off=not is_hacked, value=worst.rise, threshold=limits["rise"],
+              detail=worst.detail),
+        Level(severity="INFO", is_on=is_flat, is_off=not is_flat, value=worst.rise, threshold=limits["rise"],
+              detail=worst.detail),
     ]  # fmt: skip
+
+
+_HACKING_SPANS = (20, 50)
+
+
+class _Hacking(NamedTuple):
+    rise: float
+    is_hacked: bool
+    is_flat: bool
+    detail: str
+
+
+def _hacking(history: History, parts: list[str], span: int, least: float) -> _Hacking:
+    """The part that rose most over ``span`` steps, and what became of the solve rate meanwhile."""
+    if len(history.series(_SOLVED)) < 2 * span:
+        return _Hacking(0.0, False, False, "")
+    rises = [(history.series(key).rise(span)[0], key) for key in parts if len(history.series(key)) >= 2 * span]
+    rise, key = max(rises, default=(0.0, ""))
+    grows = rise > least and history.is_up(key, span)
+    is_down, is_up = history.is_down(_SOLVED, span), history.is_up(_SOLVED, span)
+    name, change = key.removeprefix("rewards/").removesuffix("/mean"), history.series(_SOLVED).rise(span)[0]
+    detail = f"reward part {name} {rise:+.3f}, solve rate {change:+.3f} over {span} steps"
+    return _Hacking(rise, grows and is_down, grows and not is_down and not is_up, detail)
 
 
 def overfitting(history: History, setting: Setting, limits: Limits) -> list[Level] | None:

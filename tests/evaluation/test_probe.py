@@ -36,7 +36,7 @@ FIXTURES: dict[str, tuple[list[int], tuple[Any, ...], str, str, list[str]]] = {
     "decided": ([16] * 82 + [0] * 18, (0.82, 0.0, 0.0, 0.0, 0.0, 0.037), "HARDER_DATA", "V5", ["high_accuracy"]),
     "alike": ([13] * 100, (0.8125, 0.1523, 0.696, 1, 0.963, 1), "GO", "V7", ["high_accuracy"]),
     "rare": ([1] * 96 + [2] * 4, (0.065, 0.0606, 0.346, 1, 0.963, 1), "GO", "V7", ["low_accuracy"]),
-    "hopeless": ([0] * 97 + [16] * 3, (0.03, 0.0, 0.0, 0.0, 0.0, 0.037), "SFT_FIRST", "V3", ["low_accuracy", "uncertain"]),
+    "hopeless": ([0] * 97 + [16] * 3, (0.03, 0.0, 0.0, 0.0, 0.0, 0.037), "SFT_FIRST", "V3", ["low_accuracy"]),
     "even": ([8] * 100, (0.5, 0.25, 1.0, 1, 0.963, 1), "GO", "V7", []),
     "solved": ([16] * 95 + [8] * 5, (0.975, 0.0125, 0.05, 0.05, 0.021, 0.112), "HARDER_DATA", "V4",
                ["high_accuracy", "uncertain"]),
@@ -74,6 +74,15 @@ def test_advice_comes_in_the_order_that_helps_most():
     assert small.judgement.advice[1].override == "sampling.group_size=16"
     dead = probed([0] * 85 + [16] * 4 + [8] * 11)
     assert dead.judgement.rule == "V6" and codes(dead)[0][0] == "sft_first"
+
+
+def test_nothing_is_advised_that_cannot_help():
+    hopeless, saturated = probed([0] * 100), probed([16] * 100)
+    assert codes(hopeless)[0] == ["sft_first", "easier_data"], "no group size finds a right answer that is not there"
+    assert codes(saturated)[0] == ["harder_data"], "a filter would leave no problem"
+    above = probed([16] * 94 + [0] * 6)
+    assert above.facts["accuracy"]["high"] > 0.95 and above.judgement.rule == "V5"
+    assert codes(above)[1] == ["high_accuracy"], "on either side of the limit the advice is harder data"
 
 
 def test_a_broken_scorer_comes_before_everything_and_names_its_rows():

@@ -137,9 +137,15 @@ def test_every_rule_has_a_sick_and_a_healthy_curve_and_a_place_in_the_documents(
 
 @pytest.mark.parametrize("onset", [50, 120])
 def test_what_is_made_sick_on_purpose_is_caught_within_twenty_steps(onset: int):
-    """Entropy collapse, a rate a hundred times too high, a format that pays alone (within the windows it needs)."""
+    """Entropy collapse, a rate a hundred times too high, a format that pays alone."""
     collapse = alerts(200, {"entropy": after(onset, lambda t: 0.3 * math.exp(-t / 6), 0.3)})
     assert min(alert.step for alert in collapse) <= onset + 20
+    paid_for_form = {
+        "rewards/format/mean": after(onset, ramp(0.5, 0.95, 15), 0.5),
+        SOLVE: after(onset, ramp(0.4, 0.1, 15), 0.4),
+    }
+    hacked = [alert for alert in alerts(200, paid_for_form) if alert.rule == "H-11"]
+    assert hacked[0].severity == "WARN" and hacked[0].step <= onset + 20
     blown = alerts(200, {"grad_norm": after(onset, lambda t: 5.0, 0.1), "kl": after(onset, lambda t: 0.5 * t, 0.002)})
     assert min(alert.step for alert in blown) <= onset + 20
 
