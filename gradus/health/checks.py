@@ -173,43 +173,67 @@ def length(history: History, setting: Setting, limits: Limits) -> list[Level] | 
 
 def reward_hacking(history: History, setting: Setting, limits: Limits) -> list[Level] | None:
     """H-11: a part of the reward rises while fewer (INFO: no more) problems are solved, over 20 steps against the 20
-    before, which sees a fast change early, or over 50 against 50, which sees a slow one."""
+    before, which sees a fast change early, or over 50 against 50, which sees a slow one; or groups hold right and wrong
+    answers and pay them alike."""
     parts = list(history.named("rewards/", "/mean"))
-    if not parts or not history.has(_SOLVED) or len(history.series(_SOLVED)) < 2 * _HACKING_SPANS[0]:
+    is_long = parts and history.has(_SOLVED) and len(history.series(_SOLVED)) >= 2 * _HACKING_SPANS[0]
+    found = [_hacking(history, parts, span, limits["rise"]) for span in _HACKING_SPANS] if is_long else []
+    alike = _paid_alike(history)
+    if alike is not None:
+        detail = f"{alike:.0%} of the groups hold right and wrong answers with one reward"
+        found.append(_Hacking(alike, alike > limits["alike"], False, detail, limits["alike"]))
+    if not found:
         return None
-    found = [_hacking(history, parts, span, limits["rise"]) for span in _HACKING_SPANS]
-    worst = max(found, key=lambda one: (one.is_hacked, one.is_flat, one.rise))
+    worst = max(found, key=lambda one: (one.is_hacked, one.is_flat, one.value))
     is_hacked = any(one.is_hacked for one in found)
     is_flat = not is_hacked and any(one.is_flat for one in found)
     return [
-        Level(severity="WARN", is_on=is_hacked, is_off=not is_hacked, value=worst.rise, threshold=limits["rise"],
-              detail=worst.detail),
-        Level(severity="INFO", is_on=is_flat, is_off=not is_flat, value=worst.rise, threshold=limits["rise"],
-              detail=worst.detail),
-    ]  # fmt: skip
+        Level(
+            severity=severity,
+            is_on=is_on,
+            is_off=not is_on,
+            value=worst.value,
+            threshold=worst.limit,
+            detail=worst.detail,
+        )
+        for severity, is_on in (("WARN", is_hacked), ("INFO", is_flat))
+    ]
+
+
+def _paid_alike(history: History) -> float | None:
+    """Share of the groups, over 10 steps, whose completions are paid alike although some are right and some wrong, at
+    least: of all groups with one reward, those that are neither all right nor all wrong."""
+    keys = ("frac_reward_zero_std", "rollout/all_right_frac", "rollout/all_wrong_frac")
+    if not history.has(*keys) or len(history.series(keys[0])) < 10:
+        return None
+    flat, right, wrong = (history.series(key).mean(10) for key in keys)
+    return flat - right - wrong
 
 
 _HACKING_SPANS = (20, 50)
 
 
 class _Hacking(NamedTuple):
-    rise: float
+    """One way of looking for it; ``value`` is compared with ``limit``."""
+
+    value: float
     is_hacked: bool
     is_flat: bool
     detail: str
+    limit: float
 
 
 def _hacking(history: History, parts: list[str], span: int, least: float) -> _Hacking:
     """The part that rose most over ``span`` steps, and what became of the solve rate meanwhile."""
     if len(history.series(_SOLVED)) < 2 * span:
-        return _Hacking(0.0, False, False, "")
+        return _Hacking(0.0, False, False, "", least)
     rises = [(history.series(key).rise(span)[0], key) for key in parts if len(history.series(key)) >= 2 * span]
     rise, key = max(rises, default=(0.0, ""))
     grows = rise > least and history.is_up(key, span)
     is_down, is_up = history.is_down(_SOLVED, span), history.is_up(_SOLVED, span)
     name, change = key.removeprefix("rewards/").removesuffix("/mean"), history.series(_SOLVED).rise(span)[0]
     detail = f"reward part {name} {rise:+.3f}, solve rate {change:+.3f} over {span} steps"
-    return _Hacking(rise, grows and is_down, grows and not is_down and not is_up, detail)
+    return _Hacking(rise, grows and is_down, grows and not is_down and not is_up, detail, least)
 
 
 def overfitting(history: History, setting: Setting, limits: Limits) -> list[Level] | None:

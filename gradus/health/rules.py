@@ -72,10 +72,13 @@ RULES: tuple[Rule, ...] = (
         actions=("read completions (gradus rollouts --sort length)", "algorithm.name=dr_grpo does not favour length"),
     ),
     Rule(
-        id="H-11", watches=("rewards/<part>/mean", "rollout/solve_rate"), check=checks.reward_hacking,
-        text="the reward rises without the answers", limits={"rise": 0.05},
-        causes=("a part of the reward is easier to get than a right answer",),
-        actions=("lower the weight of that part", "read completions (gradus rollouts --wrong --sort reward)"),
+        id="H-11", watches=("rewards/<part>/mean", "rollout/solve_rate", "frac_reward_zero_std"), check=checks.reward_hacking,
+        text="the reward rises without the answers", limits={"rise": 0.05, "alike": 0.2},
+        causes=("a part of the reward is easier to get than a right answer", "the reward pays for form alone"),
+        actions=(
+            "lower the weight of that part, or pay for right answers",
+            "read completions (gradus rollouts --wrong --sort reward)",
+        ),
     ),
     Rule(
         id="H-12", watches=("evaluation/<set>/solve_rate", "reward"), check=checks.overfitting,

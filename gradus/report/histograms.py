@@ -13,6 +13,7 @@ from gradus.report.svg import as_percent, compact
 
 _MAX_BINS = 25
 _FEW_LEVELS = 12
+_MAX_NAMED = 8
 
 Groups = Sequence[tuple[str, np.ndarray]]
 """Name to values; the first is the base."""
@@ -42,26 +43,28 @@ def distributions(base: Table | None, trained: Table | None, metrics: Metrics) -
 
 
 def _figure(figure_id: str, title: str, unit: str, groups: Groups, reading: str) -> Figure:
-    edges = _edges(np.concatenate([values for _, values in groups]))
+    edges, places = _edges(np.concatenate([values for _, values in groups]))
     counts = [(name, np.histogram(own, edges)[0].tolist()) for name, own in groups]
     words = "; ".join(f"{name}: mean {compact(float(own.mean()))}, {len(own)} values" for name, own in groups)
     show = as_percent if unit == "share" else compact
-    svg = histogram(counts, edges.tolist(), title=title, description=f"{title}. {words}.", show=show)
+    svg = histogram(counts, edges.tolist(), title=title, description=f"{title}. {words}.", show=show, places=places)
     names = [name for name, _ in groups]
     return Figure(
         id=figure_id, title=title, unit="" if unit == "share" else unit, svg=svg, legend=names, reading=reading
     )
 
 
-def _edges(values: np.ndarray) -> np.ndarray:
-    """Bin edges; a few levels (rewards of 0, 0.1 and 1) get bins around each."""
+def _edges(values: np.ndarray) -> tuple[np.ndarray, list[float] | None]:
+    """Bin edges and the labels of the axis, None for round numbers. A few levels (rewards of 0, 0.1 and 1) get bins
+    around each; very few are named themselves, so that no label stands between two of them."""
     levels = np.unique(values)
     if 1 < len(levels) <= _FEW_LEVELS:
         half = np.diff(levels).min() / 2
         num_bins = round((levels[-1] - levels[0]) / (2 * half)) + 1
         if num_bins <= _MAX_BINS:
-            return np.linspace(levels[0] - half, levels[-1] + half, num_bins + 1)
-    return np.histogram_bin_edges(values, bins=min(_MAX_BINS, max(5, int(np.sqrt(len(values))))))
+            edges = np.linspace(levels[0] - half, levels[-1] + half, num_bins + 1)
+            return edges, levels.tolist() if num_bins <= _MAX_NAMED else None
+    return np.histogram_bin_edges(values, bins=min(_MAX_BINS, max(5, int(np.sqrt(len(values)))))), None
 
 
 def _solve_rates(tables: Sequence[tuple[str, Table]]) -> Figure:

@@ -67,6 +67,15 @@ SICK: list[tuple[str, str, dict[str, Curve]]] = [
     ("H-10", "WARN", {"completions/mean_length": ramp(100, 250), SOLVE: noisy(0.3, 0.05)}),
     ("H-10", "WARN", {"completions/mean_length": ramp(200, 50)}),
     ("H-11", "WARN", {"rewards/format/mean": ramp(0.3, 0.95), SOLVE: ramp(0.3, 0.1)}),
+    (
+        "H-11",
+        "WARN",
+        {
+            "frac_reward_zero_std": lambda t: 0.7,
+            "rollout/all_right_frac": lambda t: 0.0,
+            "rollout/all_wrong_frac": lambda t: 0.4,
+        },
+    ),
     ("H-11", "INFO", {"rewards/format/mean": ramp(0.3, 0.95), SOLVE: noisy(0.3, 0.05)}),
     ("H-12", "WARN", {"reward": ramp(0.2, 0.6), **evaluated({50: 0.5, 100: 0.47, 150: 0.43})}),
     ("H-13", "WARN", {"rollout/duplicate_frac": lambda t: 0.4}),
@@ -98,6 +107,14 @@ SILENT: list[tuple[str, dict[str, Curve]]] = [
     ("H-10", {"completions/mean_length": ramp(100, 250), SOLVE: ramp(0.3, 0.6)}),
     ("H-10", {"completions/mean_length": noisy(100, 0.2)}),
     ("H-11", {"rewards/format/mean": ramp(0.3, 0.95), SOLVE: ramp(0.3, 0.6)}),
+    (
+        "H-11",
+        {
+            "frac_reward_zero_std": lambda t: 0.9,
+            "rollout/all_right_frac": lambda t: 0.5,
+            "rollout/all_wrong_frac": lambda t: 0.4,
+        },
+    ),
     ("H-12", {"reward": ramp(0.2, 0.6), **evaluated({50: 0.5, 100: 0.45, 150: 0.46})}),
     ("H-13", {"rollout/duplicate_frac": lambda t: 0.1}),
     ("H-14", {"scoring/error_frac": lambda t: 0.01}),
