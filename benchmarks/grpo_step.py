@@ -102,6 +102,8 @@ def policy_config(arguments: argparse.Namespace, folder: Path) -> Any:
     config |= {"hidden_size": arguments.width, "intermediate_size": 8 * arguments.width // 3}
     config |= {"num_hidden_layers": arguments.layers, "num_attention_heads": arguments.width // 64}
     config |= {"num_key_value_heads": arguments.width // 64, "head_dim": 64}
+    if arguments.vocabulary is not None:  # the tokenizer's own tokens are the first of them; others decode to nothing
+        config |= {"vocab_size": arguments.vocabulary, "tie_word_embeddings": True}
     for source in Path("gradus/policy/nano/countdown").glob("*token*"):
         (folder / source.name).write_bytes(source.read_bytes())
     template = "chat_template.jinja"
@@ -401,6 +403,7 @@ def main() -> None:
     parser.add_argument("--dtype", default="float32", choices=["float32", "bfloat16"])
     parser.add_argument("--width", type=int, help="random weights of this width instead of the embedded policy")
     parser.add_argument("--layers", type=int, default=6, help="layers of a random policy")
+    parser.add_argument("--vocabulary", type=int, help="tokens of a random policy; needs --width")
     parser.add_argument("--trl-microbatch", type=int, default=32, help="completions per forward pass of TRL")
     parser.add_argument("--native-microbatch-tokens", type=int, default=2048, help="tokens per forward pass of gradus")
     parser.add_argument("--write", action="store_true", help="write the figures under benchmarks/results/")
@@ -417,6 +420,7 @@ def main() -> None:
         "nano/countdown"
         if arguments.width is None
         else f"random weights, {arguments.layers} layers × {arguments.width}"
+        + (f", {arguments.vocabulary:,} tokens" if arguments.vocabulary else "")
     )
     print(
         f"{policy}, {NUM_PROBLEMS} problems × {GROUP_SIZE} completions, {arguments.dtype}, {arguments.threads} threads, "
@@ -435,6 +439,7 @@ def write(arguments: argparse.Namespace, policy: str, peak: float, results: dict
     """One JSON file per run, named by date and settings."""
     now = datetime.now(UTC)
     size = "" if arguments.width is None else f"-{arguments.width}x{arguments.layers}"
+    size += "" if arguments.vocabulary is None else f"-{arguments.vocabulary}"
     name = f"grpo_step-{now:%Y-%m-%d}-{arguments.dtype}-{arguments.threads}t{size}.json"
     content = {
         "date": f"{now:%Y-%m-%d}",

@@ -9,11 +9,14 @@ from typing import Any
 import torch
 from transformers import (
     AutoModelForCausalLM,
+    Gemma2Config,
+    Gemma3TextConfig,
     GemmaConfig,
     LlamaConfig,
     MistralConfig,
     Qwen2Config,
     Qwen3Config,
+    SmolLM3Config,
     Starcoder2Config,
 )
 
@@ -38,6 +41,22 @@ CONFIGS = {
     "qwen3": lambda: Qwen3Config(**SIZES, head_dim=16),
     "mistral-window": lambda: MistralConfig(**SIZES, sliding_window=7),
     "gemma": lambda: GemmaConfig(**{**SIZES, "num_key_value_heads": 1}, head_dim=16),
+    "gemma2": lambda: Gemma2Config(
+        **SIZES,
+        head_dim=16,
+        query_pre_attn_scalar=16,
+        sliding_window=7,
+        attn_logit_softcapping=2.0,
+        final_logit_softcapping=3.0,
+    ),
+    "gemma3": lambda: Gemma3TextConfig(
+        **SIZES,
+        head_dim=16,
+        query_pre_attn_scalar=16,
+        sliding_window=7,
+        layer_types=["sliding_attention", "full_attention"],
+    ),
+    "smollm3": lambda: SmolLM3Config(**SIZES, no_rope_layers=[1, 0]),
     "starcoder2": lambda: Starcoder2Config(**SIZES),
 }
 """StarCoder2 normalises in the model's own dtype: the family for exact float64 comparisons."""

@@ -14,8 +14,8 @@ from torch import Tensor, nn
 
 from gradus.policy.tree import PackedTree
 
-CHUNK_ELEMENTS = 1 << 23
-"""Logits alive at one time (32 MB in float32)."""
+CHUNK_ELEMENTS = 1 << 24
+"""Logits alive at one time (64 MB in float32; the gradient of an entropy bonus holds three such tensors, all else two)."""
 
 
 def completion_logprobs(
@@ -84,12 +84,14 @@ class _HeadLogprobs(torch.autograd.Function):
         logprobs, entropy, lse = (torch.empty(len(hidden), dtype=wide, device=hidden.device) for _ in range(3))
         for start, end in _chunks(len(hidden), weight.shape[0]):
             logits_CV = _logits(hidden[start:end], weight, bias, temperature, softcap)[0]
-            lse_C = logits_CV.logsumexp(dim=1)
-            picked_C = logits_CV.gather(1, targets[start:end, None])[:, 0]
-            logprobs[start:end] = picked_C - lse_C
-            probs_CV = (logits_CV - lse_C[:, None]).exp_()
-            entropy[start:end] = lse_C - torch.linalg.vecdot(probs_CV, logits_CV)
-            lse[start:end] = lse_C
+            largest_C = logits_CV.amax(dim=1)
+            shifted_CV = logits_CV.sub_(largest_C[:, None])
+            picked_C = shifted_CV.gather(1, targets[start:end, None])[:, 0]
+            exps_CV = shifted_CV.exp()
+            sum_C = exps_CV.sum(dim=1)
+            logprobs[start:end] = picked_C - sum_C.log()
+            entropy[start:end] = sum_C.log() - torch.linalg.vecdot(exps_CV, shifted_CV) / sum_C
+            lse[start:end] = largest_C + sum_C.log()
         ctx.save_for_backward(hidden, weight, bias, targets, lse, entropy)
         ctx.temperature, ctx.softcap = temperature, softcap
         return logprobs, entropy
@@ -103,13 +105,15 @@ class _HeadLogprobs(torch.autograd.Function):
         has_entropy_grad = bool(grad_entropy.any())
         for start, end in _chunks(len(hidden), weight.shape[0]):
             logits_CV, slope_CV = _logits(hidden[start:end], weight, bias, ctx.temperature, ctx.softcap)
-            logprobs_CV = logits_CV - lse[start:end, None]
-            probs_CV = logprobs_CV.exp()
+            logprobs_CV = logits_CV.sub_(lse[start:end, None])
             grad_C = grad_logprobs[start:end, None]
-            grad_CV = probs_CV * -grad_C
-            grad_CV.scatter_add_(1, targets[start:end, None], grad_C)
             if has_entropy_grad:
-                grad_CV -= grad_entropy[start:end, None] * probs_CV * (logprobs_CV + entropy[start:end, None])
+                probs_CV = logprobs_CV.exp()
+                slope_of_entropy_CV = logprobs_CV.add_(entropy[start:end, None]).mul_(grad_entropy[start:end, None])
+                grad_CV = slope_of_entropy_CV.add_(grad_C).mul_(probs_CV).neg_()
+            else:
+                grad_CV = logprobs_CV.exp_().mul_(-grad_C)
+            grad_CV.scatter_add_(1, targets[start:end, None], grad_C)
             if ctx.temperature != 1.0:
                 grad_CV /= ctx.temperature
             if slope_CV is not None:
@@ -126,14 +130,15 @@ class _HeadLogprobs(torch.autograd.Function):
 def _logits(
     hidden: Tensor, weight: Tensor, bias: Tensor | None, temperature: float, softcap: float | None
 ) -> tuple[Tensor, Tensor | None]:
-    """(logits at the temperature in float32 or wider, derivative of the soft cap)."""
+    """(logits at the temperature in float32 or wider, derivative of the soft cap); both may be overwritten."""
     logits = nn.functional.linear(hidden, weight, bias)
     logits = logits if logits.dtype == torch.float64 else logits.float()
     slope = None
     if softcap is not None:
-        bounded = torch.tanh(logits / softcap)
-        logits, slope = softcap * bounded, 1 - bounded * bounded
-    return (logits if temperature == 1.0 else logits / temperature), slope
+        bounded = logits.div_(softcap).tanh_()
+        slope = 1 - bounded * bounded
+        logits = bounded.mul_(softcap)
+    return (logits if temperature == 1.0 else logits.div_(temperature)), slope
 
 
 def _chunks(count: int, vocabulary: int) -> list[tuple[int, int]]:
