@@ -62,8 +62,22 @@ class ModelConfig(Section):
     """Weights and activations; ``auto``: bfloat16 on CUDA, float32 elsewhere."""
     device: Literal["auto", "cuda", "mps", "cpu"] = Field(default="auto", json_schema_extra=INEXACT)
     """``auto``: cuda, then mps, then cpu."""
+    enable_thinking: bool | None = None
+    """Switch of chat templates that have one (Qwen3, SmolLM3); null: the template's own choice."""
     lora: LoraConfig | None = None
     """Adapters; null trains all weights."""
+    load_in_4bit: bool = False
+    """NF4 base weights (arXiv 2305.14314) under adapters; needs ``lora`` and the extra ``4bit``."""
+    gradient_checkpointing: bool = Field(default=False, json_schema_extra=INEXACT)
+    """Keep only each layer's input for the backward pass and compute the rest again: less memory, a slower update."""
+
+    @model_validator(mode="after")
+    def _fits_together(self) -> ModelConfig:
+        if self.load_in_4bit and self.lora is None:
+            raise ValueError("load_in_4bit=true trains adapters only; add model.lora={} or set load_in_4bit=false")
+        if self.load_in_4bit and self.init == "random":
+            raise ValueError("load_in_4bit=true needs weights to round; set init=pretrained or load_in_4bit=false")
+        return self
 
 
 class CurriculumConfig(Section):
@@ -170,12 +184,16 @@ class OptimizerConfig(Section):
     """Decoupled; not applied to biases and norms."""
     beta2: Annotated[float, Field(gt=0, lt=1)] = 0.999
     """Decay of the second moment; beta1 is 0.9."""
+    moments: Literal["float32", "8bit"] = "float32"
+    """How AdamW keeps its moments; ``8bit``: by blocks (arXiv 2110.02861), a quarter of the memory; needs the extra ``4bit``."""
     max_grad_norm: Annotated[float, Field(gt=0)] = 1.0
     """Gradient clipping by global norm."""
     microbatch_tokens: PositiveInt = Field(default=8192, json_schema_extra=INEXACT)
     """Tokens per forward and backward pass, padding included. Never changes the gradient beyond rounding."""
     microbatch_size: PositiveInt | None = Field(default=None, json_schema_extra=INEXACT)
     """Completions per forward and backward pass at most; null: tokens alone decide."""
+    auto_microbatch: bool = Field(default=False, json_schema_extra=INEXACT)
+    """Where the memory does not suffice for an update, begin it again with half the micro-batch, instead of stopping (exit 6)."""
     updates_per_batch: PositiveInt = 1
     """Optimizer steps that one batch of rollouts is cut into."""
     passes_per_batch: PositiveInt = 1

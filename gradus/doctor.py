@@ -27,6 +27,7 @@ EXTRAS = {
     "train": ("torch", "transformers", "peft", "safetensors", "datasets", "pyarrow"),
     "math": ("math-verify",),
     "trl": ("trl", "accelerate"),
+    "4bit": ("bitsandbytes", "accelerate"),
 }
 TRACKERS = ("tensorboard", "wandb", "trackio")
 TESTED = Path(__file__).parent / "tested_versions.txt"

@@ -20,7 +20,8 @@ from transformers import (
     Starcoder2Config,
 )
 
-from gradus.policy.load import NANO, use_tree_attention
+from gradus.policy.agreement import use_tree_attention
+from gradus.policy.load import NANO
 
 SIZES: dict[str, Any] = {
     "vocab_size": 392,

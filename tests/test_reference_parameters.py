@@ -47,6 +47,7 @@ FOUND = [
     (GSM8K, "rollout.n 16", "sampling.group_size", 16),
     (GSM8K, "batch 32", "curriculum.problems_per_step", 32),
     (GSM8K, "233 steps", "num_steps", 233),
+    (QWEN, "unsloth/Qwen2.5-7B-Instruct-bnb-4bit", "model.load_in_4bit", True),
     (QWEN, "max_steps 1000", "num_steps", 1000),
     (QWEN, "batch_size 8", "curriculum.problems_per_step", 8),
     (QWEN, "learning_rate 1e-5", "optimizer.learning_rate", 1e-5),
@@ -102,7 +103,6 @@ REFUSED = [
     (COUNTDOWN, "algorithm.use_kl_in_reward=true", "algorithm.use_kl_in_reward is not a key"),
     (QWEN, "sampling.top_p=0.9", "the recorded log-probabilities would not be those of the truncated distribution"),
     (QWEN, "sampling.top_k=50", "the recorded log-probabilities would not be those of the truncated distribution"),
-    (QWEN, "model.load_in_4bit=true", "model.load_in_4bit is not a key"),
     (MAC, "model.dtype=float16", "model.dtype='float16' is not one of auto, float32, bfloat16"),
 ]  # fmt: skip
 """(recipe, what the project set as an override, what is said to it)."""

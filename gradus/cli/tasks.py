@@ -88,7 +88,8 @@ def _check_text(report: CheckReport) -> str:
 def _budget(model: str, max_tokens: int) -> Budget:
     """The limit of prompt tokens as the tokenizer of ``model`` counts them."""
     from gradus.data.prepare import Budget
-    from gradus.policy.load import load_tokenizer, prompt_tokens
+    from gradus.policy.load import load_tokenizer
+    from gradus.policy.turns import prompt_tokens
     from gradus.verbs import need_torch
 
     need_torch("gradus prepare --tokenizer")

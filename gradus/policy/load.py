@@ -19,14 +19,15 @@ from transformers import (
     AutoConfig,
     AutoModelForCausalLM,
     AutoTokenizer,
-    GenerationConfig,
-    PreTrainedModel,
     PreTrainedTokenizerBase,
 )
 
+from gradus import console
 from gradus.config import ModelConfig
-from gradus.policy.logprobs import head_logprobs, logit_softcap, split_model
-from gradus.policy.tree import ATTENTION, PackedTree
+from gradus.policy.adapters import add_lora, load_adapter, quantization
+from gradus.policy.agreement import check_agreement, use_tree_attention
+from gradus.policy.logprobs import split_model
+from gradus.policy.turns import check_thinking, has_system_turn, prompt_tokens, stop_tokens
 from gradus.seeds import seed_of
 from gradus.types import Message
 
@@ -52,10 +53,12 @@ class Policy:
     source: str
     """Address as given, with the revision where it has one."""
     vocabulary_size: int
+    enable_thinking: bool | None = None
+    """Switch of the chat template; None: the template's own choice."""
 
     def prompt_tokens(self, messages: Sequence[Message]) -> tuple[int, ...]:
         """The chat template applied, up to where the assistant's answer begins, or goes on if the last message is its."""
-        return prompt_tokens(self.tokenizer, messages)
+        return prompt_tokens(self.tokenizer, messages, enable_thinking=self.enable_thinking)
 
     def answer_tokens(self, text: str) -> tuple[int, ...]:
         """Tokens of an assistant's answer with the end of its turn: what supervised warm-up learns."""
@@ -70,18 +73,6 @@ class Policy:
         return [(name, parameter) for name, parameter in self.model.named_parameters() if parameter.requires_grad]
 
 
-def prompt_tokens(tokenizer: PreTrainedTokenizerBase, messages: Sequence[Message]) -> tuple[int, ...]:
-    """Tokens of a prompt in the tokenizer's chat template; see `Policy.prompt_tokens`."""
-    is_begun = messages[-1].role == "assistant"
-    text = tokenizer.apply_chat_template(
-        [{"role": message.role, "content": message.content} for message in messages],
-        tokenize=False,
-        add_generation_prompt=not is_begun,
-        continue_final_message=is_begun,
-    )
-    return tuple(tokenizer(text, add_special_tokens=False)["input_ids"])  # type: ignore[arg-type]
-
-
 def use_threads(count: int | None) -> None:
     """CPU threads of torch, as ``torch_threads`` says; None leaves torch's own choice."""
     if count is not None:
@@ -90,42 +81,82 @@ def use_threads(count: int | None) -> None:
 
 def load_policy(config: ModelConfig, *, seed: int = 0, is_trainable: bool = True) -> Policy:
     """Loads weights and tokenizer. ValueError for an address that has no model, a model without chat template, a model
-    whose attention cannot take part in prompt sharing; ImportError texts name the missing extra."""
+    whose completions cannot share prompts, a setting that does not fit the model or needs a package that is missing."""
     address, source = resolve_address(config.path, config.revision)
     device = pick_device(config.device)
     dtype = pick_dtype(config.dtype, device)
     tokenizer = _load_tokenizer(address, config.revision)
-    is_adapter = (Path(address) / "adapter_config.json").is_file()
-    if is_adapter:
-        model = _load_adapter(address, dtype, is_trainable)
-    elif config.init == "random":
-        torch.manual_seed(seed_of("init", seed))
-        model = AutoModelForCausalLM.from_config(
-            AutoConfig.from_pretrained(address, revision=config.revision, trust_remote_code=False),
-            dtype=dtype,
-            trust_remote_code=False,
+    check_thinking(tokenizer, config.enable_thinking, source)
+    if not has_system_turn(tokenizer):
+        console.info(
+            f"the chat template of {source} has no system turn: a system message goes in front of the user's first"
         )
-    else:
-        model = AutoModelForCausalLM.from_pretrained(
-            address, revision=config.revision, dtype=dtype, use_safetensors=True, trust_remote_code=False
-        )
-    if not is_adapter:
-        model.requires_grad_(is_trainable)
-    use_tree_attention(model)
-    if config.lora is not None and not is_adapter:
-        model = _with_lora(model, config, seed)
-    torch.nn.Module.to(model, device)
+    model = _load_model(config, address, device, dtype, seed=seed, is_trainable=is_trainable)
+    if config.gradient_checkpointing and is_trainable:
+        switch_on = getattr(model, "activation_checkpointing_enable", None) or model.gradient_checkpointing_enable
+        switch_on({"use_reentrant": False})
     model.train(is_trainable)
-    policy = Policy(
+    check_agreement(model, device)
+    return Policy(
         model=model,
         tokenizer=tokenizer,
         device=device,
-        stop_tokens=_stop_tokens(address, config.revision, tokenizer),
+        stop_tokens=stop_tokens(*_generation_config_at(address, config.revision), tokenizer),
         source=source,
         vocabulary_size=split_model(model)[1].weight.shape[0],
+        enable_thinking=config.enable_thinking,
     )
-    _check_agreement(policy)
-    return policy
+
+
+def _load_model(
+    config: ModelConfig, address: str, device: torch.device, dtype: torch.dtype, *, seed: int, is_trainable: bool
+) -> Any:
+    """The weights on the device, with prompt-sharing attention and, where asked for, adapters."""
+    if _is_adapter(address):
+        base, revision = base_of_adapter(address)
+        model = load_adapter(
+            _load_weights(config, base, revision, device, dtype, seed), address, is_trainable=is_trainable
+        )
+    else:
+        model = _load_weights(config, address, config.revision, device, dtype, seed)
+        for parameter in model.parameters():
+            parameter.requires_grad_(is_trainable and config.lora is None and parameter.is_floating_point())
+        if config.lora is not None:
+            model = add_lora(model, config, seed=seed)
+    return model if config.load_in_4bit else torch.nn.Module.to(model, device)
+
+
+def _load_weights(
+    config: ModelConfig, address: str, revision: str | None, device: torch.device, dtype: torch.dtype, seed: int
+) -> Any:
+    if config.init == "random":
+        torch.manual_seed(seed_of("init", seed))
+        shape = AutoConfig.from_pretrained(address, revision=revision, trust_remote_code=False)
+        model: Any = AutoModelForCausalLM.from_config(shape, dtype=dtype, trust_remote_code=False)
+    else:
+        told = quantization(device, dtype) if config.load_in_4bit else {}
+        model = AutoModelForCausalLM.from_pretrained(
+            address, revision=revision, dtype=dtype, use_safetensors=True, trust_remote_code=False, **told
+        )
+    use_tree_attention(model)
+    return model
+
+
+def _is_adapter(address: str) -> bool:
+    return (Path(address) / "adapter_config.json").is_file()
+
+
+def _generation_config_at(address: str, revision: str | None) -> tuple[str, str | None]:
+    """Where the generation config lies: beside the base of an adapter."""
+    return base_of_adapter(address) if _is_adapter(address) else (address, revision)
+
+
+def base_of_adapter(folder: str) -> tuple[str, str | None]:
+    """(what transformers loads, revision) of the model that an adapter in ``folder`` was trained on."""
+    from peft import PeftConfig
+
+    adapter = PeftConfig.from_pretrained(folder)
+    return resolve_address(str(adapter.base_model_name_or_path), adapter.revision)[0], adapter.revision
 
 
 def resolve_address(path: str, revision: str | None = None) -> tuple[str, str]:
@@ -176,17 +207,6 @@ def pick_dtype(name: str, device: torch.device) -> torch.dtype:
     return getattr(torch, name)
 
 
-def use_tree_attention(model: PreTrainedModel | Any) -> None:
-    """Makes all attention layers take part in prompt sharing."""
-    try:
-        model.set_attn_implementation(ATTENTION)
-    except (ValueError, AttributeError) as error:
-        raise ValueError(
-            f"{type(model).__name__} does not use the attention interface of transformers, so prompts cannot be shared; "
-            f"use a model whose attention can be exchanged (Qwen, Llama, Mistral, Gemma, SmolLM, ...)"
-        ) from error
-
-
 def load_tokenizer(path: str, revision: str | None = None) -> PreTrainedTokenizerBase:
     """The tokenizer of a model address. ValueError as `load_policy`."""
     return _load_tokenizer(resolve_address(path, revision)[0], revision)
@@ -205,80 +225,6 @@ def _load_tokenizer(address: str, revision: str | None) -> PreTrainedTokenizerBa
             f"into its folder"
         )
     return tokenizer
-
-
-def _load_adapter(folder: str, dtype: torch.dtype, is_trainable: bool) -> Any:
-    from peft import PeftConfig, PeftModel
-
-    adapter = PeftConfig.from_pretrained(folder)
-    base, _ = resolve_address(str(adapter.base_model_name_or_path), adapter.revision)
-    model = AutoModelForCausalLM.from_pretrained(
-        base, revision=adapter.revision, dtype=dtype, use_safetensors=True, trust_remote_code=False
-    )
-    use_tree_attention(model)
-    return PeftModel.from_pretrained(model, folder, is_trainable=is_trainable)
-
-
-def _with_lora(model: Any, config: ModelConfig, seed: int) -> Any:
-    from peft import LoraConfig, get_peft_model
-
-    assert config.lora is not None
-    targets = config.lora.targets if isinstance(config.lora.targets, str) else list(config.lora.targets)
-    torch.manual_seed(seed_of("init", seed))
-    model.config.name_or_path = config.path
-    return get_peft_model(
-        model,
-        LoraConfig(
-            r=config.lora.rank,
-            lora_alpha=config.lora.alpha,  # type: ignore[arg-type]  # peft multiplies by it
-            lora_dropout=config.lora.dropout,
-            target_modules=targets,
-            task_type="CAUSAL_LM",
-            base_model_name_or_path=config.path,
-            revision=config.revision,
-        ),
-        autocast_adapter_dtype=True,
-    )
-
-
-def _stop_tokens(address: str, revision: str | None, tokenizer: PreTrainedTokenizerBase) -> tuple[int, ...]:
-    """The tokenizer's end-of-turn token first, then those of the generation config."""
-    tokens: list[int] = [] if tokenizer.eos_token_id is None else [int(tokenizer.eos_token_id)]  # type: ignore[arg-type]
-    try:
-        named = GenerationConfig.from_pretrained(address, revision=revision or "main").eos_token_id
-    except OSError:
-        named = None
-    for token in named if isinstance(named, list) else [named]:
-        if token is not None and token not in tokens:
-            tokens.append(int(token))
-    if not tokens:
-        raise ValueError(
-            f"the tokenizer of {address!r} names no end-of-turn token (eos_token); completions would never end"
-        )
-    return tuple(tokens)
-
-
-@torch.no_grad()
-def _check_agreement(policy: Policy) -> None:
-    """An architecture that does something to its logits that `head_logprobs` does not know must not be trained."""
-    model, device = policy.model, policy.device
-    tokens = torch.arange(3, 3 + 6, device=device) % policy.vocabulary_size
-    was_training = model.training
-    model.eval()
-    tree = PackedTree(prompts=[tokens.tolist()], completions=[], prompt_of=[], device=device)
-    arguments = {"input_ids": tree.tokens_N[None], "position_ids": tree.positions_N[None], "use_cache": False}
-    whole = model(**arguments, tree=tree).logits[0, -2].float()
-    body, head = split_model(model)
-    hidden = body(**arguments, tree=tree)[0][0]
-    ours, _ = head_logprobs(hidden[-2:-1], head, tokens[-1:], temperature=1.0, softcap=logit_softcap(model))
-    model.train(was_training)
-    theirs = torch.log_softmax(whole, dim=0)[tokens[-1]]
-    tolerance = 1e-3 if whole.dtype == torch.float32 and head.weight.dtype == torch.float32 else 0.05
-    if abs(float(ours[0] - theirs)) > tolerance:
-        raise ValueError(
-            f"{type(model).__name__} changes its logits in a way that gradus does not know (log-probability {float(ours[0]):.4f} "
-            f"instead of {float(theirs):.4f}); training it would be wrong. Use another architecture"
-        )
 
 
 def _first_line(error: BaseException) -> str:

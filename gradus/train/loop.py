@@ -24,6 +24,7 @@ from gradus.rollout.engine import Sampling
 from gradus.rollout.rollout import Timing, roll_out, sample_seeds
 from gradus.train.address import at_address
 from gradus.train.batch import Batch, collate
+from gradus.train.fitting import Fitting
 from gradus.train.metrics import rollout_metrics
 from gradus.train.records import rollout_rows
 from gradus.train.session import RollBack, Session, check_space, opened
@@ -69,20 +70,23 @@ def take_step(session: Session, evaluator: Evaluator, algorithm: Algorithm, refe
         stop_on_scoring_errors(session, row["scoring/error_frac"])
         state.pending = plan_updates(groups, session, algorithm)
     update_started = time.monotonic()
+    settings = Settings(
+        algorithm=algorithm,
+        temperature=config.sampling.temperature,
+        learning_rate=session.learning_rate(),
+        microbatch_tokens=config.optimizer.microbatch_tokens,
+        microbatch_size=config.optimizer.microbatch_size,
+        seed_parts=(config.seed, state.replay, state.step + 1, len(state.pending)),
+    )
+    fitting = Fitting(session, state.pending[0])
     row |= update(
         state.policy,
         state.optimizer,
         state.pending[0],
-        Settings(
-            algorithm=algorithm,
-            temperature=config.sampling.temperature,
-            learning_rate=session.learning_rate(),
-            microbatch_tokens=config.optimizer.microbatch_tokens,
-            microbatch_size=config.optimizer.microbatch_size,
-            seed_parts=(config.seed, state.replay, state.step + 1, len(state.pending)),
-        ),
+        fitting.begin(settings),
         reference=reference,
         poll=session.stop.poll,
+        shrink=fitting.shrink,
     )
     row["time/update_seconds"] = time.monotonic() - update_started
     session.count_skip(row)

@@ -15,12 +15,30 @@ def resident_bytes() -> int:
         return 0
 
 
-def out_of_memory(config: Config) -> str:
-    """What was too large, and what to make smaller."""
-    optimizer, engine = config.optimizer, config.engine
-    return (
-        f"out of memory (micro-batches of {optimizer.microbatch_tokens} tokens, "
-        f"{engine.batch_size} completions sampled at a time). "
-        f"Try optimizer.microbatch_tokens={max(1, optimizer.microbatch_tokens // 2)}, or "
-        f"engine.batch_size={max(1, engine.batch_size // 2)}, or model.lora in a new run"
-    )
+def is_out_of_memory(error: BaseException) -> bool:
+    """Whether an error says that host or device memory did not suffice. torch has a class for that on CUDA only."""
+    import torch
+
+    if isinstance(error, MemoryError | torch.OutOfMemoryError):
+        return True
+    return isinstance(error, RuntimeError) and any(words in str(error) for words in _WORDS)
+
+
+_WORDS = ("DefaultCPUAllocator: can't allocate memory", "DefaultCPUAllocator: not enough memory", "out of memory")
+"""How the allocators of CPU, MPS and CUDA say it."""
+
+
+def out_of_memory(config: Config, *, is_update: bool) -> str:
+    """What was too large, in the update or in sampling, and the most useful changes."""
+    optimizer, engine, model = config.optimizer, config.engine, config.model
+    if is_update:
+        what = f"the update (micro-batches of {optimizer.microbatch_tokens} tokens)"
+        steps = [f"optimizer.microbatch_tokens={max(1, optimizer.microbatch_tokens // 2)}"]
+        steps += [] if optimizer.auto_microbatch else ["optimizer.auto_microbatch=true"]
+        steps += [] if model.gradient_checkpointing else ["model.gradient_checkpointing=true"]
+    else:
+        what = f"sampling ({engine.batch_size} completions at a time)"
+        steps = [f"engine.batch_size={max(1, engine.batch_size // 2)}"]
+    lora = "model.lora={}" if model.lora is None else "model.load_in_4bit=true"
+    steps += [] if model.lora is not None and model.load_in_4bit else [f"{lora} in a new run"]
+    return f"out of memory in {what}. Try " + ", or ".join(steps)

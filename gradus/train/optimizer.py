@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import importlib
 import math
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from gradus.config import OptimizerConfig
+from gradus.policy.adapters import need_bitsandbytes
 from gradus.policy.load import Policy
 
 
@@ -31,12 +34,8 @@ class Optimizer:
         ]
         decayed = [master for master in self._masters if master.ndim >= 2]
         others = [master for master in self._masters if master.ndim < 2]
-        self._adamw = torch.optim.AdamW(
-            [{"params": decayed, "weight_decay": config.weight_decay}, {"params": others, "weight_decay": 0.0}],
-            lr=0.0,
-            betas=(0.9, config.beta2),
-            fused=self._masters[0].device.type in ("cpu", "cuda"),
-        )
+        groups = [{"params": decayed, "weight_decay": config.weight_decay}, {"params": others, "weight_decay": 0.0}]
+        self._adamw = _adamw(groups, config, self._masters[0].device)
 
     def clip(self) -> float:
         """Scales the gradients to the largest allowed global norm; returns the norm before."""
@@ -66,7 +65,8 @@ class Optimizer:
         state: dict[str, Tensor] = {}
         for (name, parameter), master in zip(self._named, self._masters, strict=True):
             for key, value in self._adamw.state.get(master, {}).items():
-                state[f"optimizer.{key}.{name}"] = value
+                # AdamW counts steps in tensors, the 8-bit one in integers, and shares its tables of levels
+                state[f"optimizer.{key}.{name}"] = value.clone() if key.startswith("qmap") else torch.as_tensor(value)
             if master is not parameter:
                 state[f"optimizer.master.{name}"] = master.detach()
         return state
@@ -76,17 +76,45 @@ class Optimizer:
         for (name, parameter), master in zip(self._named, self._masters, strict=True):
             if master is not parameter:
                 master.data.copy_(tensors[f"optimizer.master.{name}"])
-            keys = {key for key in ("step", "exp_avg", "exp_avg_sq") if f"optimizer.{key}.{name}" in tensors}
-            assert keys in (set(), {"step", "exp_avg", "exp_avg_sq"}), (
-                f"optimizer state of {name} is incomplete: {sorted(keys)}"
-            )
+            keys = {key for key in _STATE if f"optimizer.{key}.{name}" in tensors}
+            if keys not in (set(), *self._complete_states()):
+                kind = type(self._adamw).__name__
+                raise ValueError(
+                    f"the optimizer state of {name} holds {', '.join(sorted(keys))}, which is not {kind}'s; "
+                    "go on with the optimizer.moments that the run began with"
+                )
             if keys:
-                self._adamw.state[master] = {
-                    key: tensors[f"optimizer.{key}.{name}"].to(
-                        "cpu" if key == "step" and master.device.type == "cpu" else master.device
-                    )
-                    for key in keys
-                }
+                stored = {key: tensors[f"optimizer.{key}.{name}"] for key in keys}
+                self._adamw.state[master] = {key: self._placed(key, value, master) for key, value in stored.items()}
+
+    def _complete_states(self) -> tuple[set[str], ...]:
+        """What a parameter has once it has been stepped; the 8-bit kind keeps small ones in float32."""
+        if isinstance(self._adamw, torch.optim.AdamW):
+            return ({"step", "exp_avg", "exp_avg_sq"},)
+        moments = {"step", "state1", "state2"}
+        return moments, moments | {"qmap1", "qmap2", "absmax1", "absmax2"}
+
+    def _placed(self, key: str, value: Tensor, master: Tensor) -> Tensor | int:
+        if key != "step":
+            return value.to(master.device)
+        if not isinstance(self._adamw, torch.optim.AdamW):
+            return int(value)
+        return value.to("cpu" if master.device.type == "cpu" else master.device)
+
+
+_STATE = ("step", "exp_avg", "exp_avg_sq", "state1", "state2", "qmap1", "qmap2", "absmax1", "absmax2")
+"""Names that the two optimizers give to what they remember of a parameter."""
+
+
+def _adamw(groups: list[dict[str, Any]], config: OptimizerConfig, device: torch.device) -> torch.optim.Optimizer:
+    """AdamW with float32 moments, or with moments of 8 bits. ValueError where the package for the latter is missing."""
+    betas = (0.9, config.beta2)
+    if config.moments == "float32":
+        return torch.optim.AdamW(groups, lr=0.0, betas=betas, fused=device.type in ("cpu", "cuda"))
+    need_bitsandbytes("optimizer.moments=8bit")
+    if device.type == "mps":
+        raise ValueError("optimizer.moments=8bit works on cuda and cpu, not on mps; set optimizer.moments=float32")
+    return importlib.import_module("bitsandbytes.optim").AdamW8bit(groups, lr=0.0, betas=betas)
 
 
 def learning_rate_at(step: int, *, num_steps: int, config: OptimizerConfig) -> float:

@@ -13,8 +13,6 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-import torch
-
 from gradus import console
 from gradus.config import Config, ModelConfig
 from gradus.data.order import outlook, sampler_for
@@ -31,7 +29,7 @@ from gradus.train.address import at_address
 from gradus.train.checkpoint import Checkpoint, Saver
 from gradus.train.environment import differences
 from gradus.train.interrupt import Interrupted, Stop, catch_signals
-from gradus.train.memory import out_of_memory, resident_bytes
+from gradus.train.memory import is_out_of_memory, out_of_memory, resident_bytes
 from gradus.train.optimizer import Optimizer, learning_rate_at
 from gradus.train.place import check_disk
 from gradus.train.start import Start
@@ -353,11 +351,12 @@ def opened(start: Start, problems: Problems, kind: type[Session] = Session) -> I
         except Exit as error:
             start.run.update_status(status="failed", exit_code=int(error.code), last_error=error.message)
             raise
-        except (torch.OutOfMemoryError, MemoryError) as error:
-            message = out_of_memory(start.resolved.config)
-            start.run.update_status(status="failed", exit_code=int(Code.MACHINE), last_error=message)
-            raise Exit(Code.MACHINE, message, hint=f"then: gradus {start.kind} {start.run.path}") from error
         except Exception as error:
+            if is_out_of_memory(error):
+                is_update = session is not None and bool(session.state.pending)
+                message = out_of_memory(start.resolved.config, is_update=is_update)
+                start.run.update_status(status="failed", exit_code=int(Code.MACHINE), last_error=message)
+                raise Exit(Code.MACHINE, message, hint=f"then: gradus {start.kind} {start.run.path}") from error
             start.run.update_status(
                 status="failed", exit_code=int(Code.INTERNAL), last_error=f"{type(error).__name__}: {error}"
             )

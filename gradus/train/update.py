@@ -50,14 +50,25 @@ def update(
     *,
     reference: nn.Module | None = None,
     poll: Callable[[], None] = lambda: None,
+    shrink: Callable[[Settings, Exception], Settings] | None = None,
 ) -> dict[str, float]:
     """Takes the step and returns its metrics. ``train/skipped`` is 1, and nothing has changed, where loss or gradient
     were not finite. With ``kl_coef`` > 0 the reference is ``reference``, or the policy without its adapter.
 
     An exception of ``poll`` leaves the policy as it was; accumulated gradients must then be dropped by the caller.
+    ``shrink`` is asked when the gradients did not fit into memory: it raises, or gives settings to begin again with.
     """
-    diagnostics = Diagnostics(settings.algorithm)
-    loss = accumulate(policy, batch, settings, reference=reference, poll=poll, diagnostics=diagnostics)
+    while True:
+        diagnostics = Diagnostics(settings.algorithm)
+        try:
+            loss = accumulate(policy, batch, settings, reference=reference, poll=poll, diagnostics=diagnostics)
+            break
+        except (MemoryError, RuntimeError) as error:
+            if shrink is None:
+                raise
+            smaller = shrink(settings, error)
+        optimizer.drop_gradients()
+        settings = smaller
     metrics = {"loss": loss, "learning_rate": settings.learning_rate, **diagnostics.finish()}
     norm = optimizer.clip() if metrics.get("entropy") is not None else 0.0
     metrics["grad_norm"] = norm
@@ -81,17 +92,21 @@ def accumulate(
 ) -> float:
     """Adds the gradient of the whole batch to the parameters, micro-batch by micro-batch; returns the loss."""
     loss = 0.0
-    cuts = microbatches(
+    for number, chosen in enumerate(cuts_of(batch, settings)):
+        poll()
+        torch.manual_seed(seed_of("update", *settings.seed_parts, number))
+        loss += _accumulate_one(policy, batch, chosen, settings, reference, diagnostics)
+    return loss
+
+
+def cuts_of(batch: Batch, settings: Settings) -> list[list[int]]:
+    """The completions of each forward pass; those that have no gradient are left out."""
+    return microbatches(
         batch,
         max_tokens=settings.microbatch_tokens,
         max_size=settings.microbatch_size,
         needs_advantage=settings.algorithm.kl_coef == 0 and settings.algorithm.entropy_coef == 0,
     )
-    for number, chosen in enumerate(cuts):
-        poll()
-        torch.manual_seed(seed_of("update", *settings.seed_parts, number))
-        loss += _accumulate_one(policy, batch, chosen, settings, reference, diagnostics)
-    return loss
 
 
 def _accumulate_one(

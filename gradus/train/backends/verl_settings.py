@@ -128,7 +128,11 @@ def _data(config: Config) -> dict[str, Any]:
 def _model(config: Config) -> dict[str, Any]:
     """All weights, saved as a model too; or an adapter, with which the model that verl saves cannot be loaded."""
     own, lora = ["model", "optimizer", "extra"], config.model.lora
-    settings: dict[str, Any] = {f"{A}.model.path": config.model.path, f"{A}.model.trust_remote_code": False}
+    settings: dict[str, Any] = {
+        f"{A}.model.path": config.model.path,
+        f"{A}.model.trust_remote_code": False,
+        f"{A}.model.enable_gradient_checkpointing": config.model.gradient_checkpointing,
+    }
     if lora is None:
         return settings | {f"{A}.actor.checkpoint.save_contents": [*own, "hf_model"]}
     return settings | {
@@ -244,7 +248,6 @@ def _on_cpu() -> dict[str, Any]:
         "trainer.device": "cpu",
         f"{A}.model.external_lib": "gradus.train.backends.verl_cpu",
         f"{A}.model.use_remove_padding": False,
-        f"{A}.model.enable_gradient_checkpointing": False,
         f"+{A}.model.override_config.attn_implementation": "sdpa",
         f"{A}.actor.use_torch_compile": False,
         f"{A}.actor.fsdp_config.use_torch_compile": False,

@@ -190,6 +190,7 @@ def test_no_text_reaches_for_other_settings_or_the_environment():
 RECIPES = {
     "gsm8k_qwen25_05b_mps": "model.device=mps",
     "math_qwen25_05b_lora": "model.lora.dropout=0.01",
+    "planning_qwen25_7b_curriculum": "model.load_in_4bit=true",
 }
 """Shipped recipes that verl cannot run, and one reason."""
 
