@@ -139,6 +139,7 @@ IMAGES: Mapping[str, Image] = {
     "tracking.sinks": Ours(),
     "tracking.project": Ours(),
     "backend.name": Ours(),
+    "backend.ray_address": Refused("it starts no Ray", "remove it"),
     "backend.extra": Ours(),
 }
 """Each leaf of the config, and what becomes of it. ``Ours`` keys act through the parts that both loops share."""
