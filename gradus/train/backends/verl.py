@@ -24,7 +24,7 @@ from gradus.train.backends.verl_check import differences
 from gradus.train.backends.verl_place import LAST_LINES, check_answers, end, environment, need_verl, own_ray, tied
 from gradus.train.backends.verl_plan import Planned, write_plan
 from gradus.train.backends.verl_records import Read, groups_of, metrics_of
-from gradus.train.backends.verl_settings import Place, overrides, save_every, steps_per_batch
+from gradus.train.backends.verl_settings import ADAPTER, Place, overrides, save_every, steps_per_batch
 from gradus.train.backends.verl_weights import load_weights, saved_files, saved_weights
 from gradus.train.checkpoint import steps
 from gradus.train.loop import evaluate_now, evaluate_owed, evaluator_of, stop_on_scoring_errors
@@ -146,6 +146,9 @@ class Child:
                     env=environment(own), num_gpus=1 if self._is_cpu else None, poll=session.stop.poll,
                 )
             )  # fmt: skip
+        if config.model.lora is not None:  # as a native run makes it, so that both begin alike
+            session.state.policy.model.save_pretrained(self._folder / ADAPTER)  # type: ignore[operator]
+            session.state.policy.tokenizer.save_pretrained(self._folder / ADAPTER)
         model, _ = resolve_address(at_address(config.model)[0].path)
         place = Place(
             folder=self._folder, model=model, longest_prompt=self._planned.longest_prompt, is_cpu=self._is_cpu,

@@ -31,7 +31,7 @@ from gradus.policy.load import load_policy
 from gradus.rollout.engine import Request, Sampling
 from gradus.rollout.local import LocalEngine
 from gradus.rollout.rollout import sample_seeds
-from gradus.train.backends.verl_weights import load_weights
+from gradus.train.backends.verl_weights import load_adapter, load_weights
 from gradus.types import Completion, Problem
 
 GATHER_SECONDS = 0.05
@@ -172,8 +172,12 @@ class Server:
         return [found[index] for index in range(len(requests))]
 
     async def set_weights(self, weights: dict[str, torch.Tensor], batch: int) -> None:
-        """Takes the policy after verl's step ``batch`` over. ValueError where a weight is missing or unknown."""
-        load_weights(self._policy.model, weights)
+        """Takes the policy after verl's step ``batch`` over: all of it, or its adapter. ValueError where a weight is
+        missing or unknown."""
+        if hasattr(self._policy.model, "peft_config"):
+            load_adapter(self._policy.model, weights)
+        else:
+            load_weights(self._policy.model, weights)
         self._batch = batch
 
     async def nothing(self, *_: Any, **__: Any) -> None:
@@ -265,9 +269,12 @@ def _adapter_class() -> type:
         async def release(self) -> None: ...
 
         async def update_weights(self, weights: Any, wire_format: str = "named_tensors", *,
-                                 global_steps: int | None = None, **_: Any) -> None:  # fmt: skip
+                                 global_steps: int | None = None, peft_config: Any = None,
+                                 base_sync_done: bool = True, **_: Any) -> None:  # fmt: skip
             import ray
 
+            if peft_config is not None and not base_sync_done:
+                return  # the frozen weights, which the server has read itself
             found = {name: tensor.detach().to("cpu", torch.float32).clone() for name, tensor in weights}
             if int(os.environ.get("RANK", "0")) == 0:
                 server = ray.get_actor(SERVER_NAME.format(rank=0))
@@ -288,7 +295,7 @@ def _replica_class() -> type:
                 ray.remote(Server)
                 .options(num_cpus=0, name=SERVER_NAME.format(rank=self.replica_rank), max_concurrency=1000)
                 .remote(
-                    self.model_config.path,
+                    self.model_config.lora_adapter_path or self.model_config.path,
                     os.environ["GRADUS_VERL_PLAN"],
                     os.environ["GRADUS_VERL_SAMPLES"],
                     seed=self.config.seed,

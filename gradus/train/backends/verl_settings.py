@@ -20,6 +20,8 @@ VERSION = "0.9.1"
 """The release whose settings these are; a test composes them with it where it is installed."""
 FOLDER = "verl"
 """Where the data are expected, and where verl's checkpoints and recorded completions go, outside of a run of gradus."""
+ADAPTER = "adapter"
+"""Folder of the adapter that a run begins with, below the run's place."""
 LARGEST_MICROBATCH = 8
 """Completions per forward pass where the config leaves their number open."""
 DEFAULT_PROMPT_TOKENS = 512
@@ -283,6 +285,8 @@ def _of_run(config: Config, place: Place) -> dict[str, Any]:
         "trainer.resume_mode": "disable",
         "+ray_kwargs.ray_init.address": place.address,
     }
+    if config.model.lora is not None and place.is_cpu:
+        settings[f"{A}.model.lora_adapter_path"] = str(place.folder / ADAPTER)
     if place.resume_batch:
         settings["trainer.resume_mode"] = "resume_path"
         settings["trainer.resume_from_path"] = str(place.folder / f"global_step_{place.resume_batch}")

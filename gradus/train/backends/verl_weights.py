@@ -53,6 +53,16 @@ def load_weights(model: Any, weights: dict[str, Tensor]) -> None:
         raise Exit(Code.DIVERGED, f"verl's {wrong[0]} has values that are not finite", hint="lower the learning rate")
 
 
+def load_adapter(model: Any, weights: dict[str, Tensor]) -> None:
+    """Copies the weights of an adapter into a model that has one of the same shape. ValueError names what does not fit."""
+    from peft import get_peft_model_state_dict, set_peft_model_state_dict
+
+    expected = set(get_peft_model_state_dict(model))
+    if missing := sorted(expected ^ set(weights)):
+        raise ValueError(f"verl's adapter does not fit the model's: {missing[:3]} are in one of both only")
+    set_peft_model_state_dict(model, weights)
+
+
 def _read(path: Path) -> dict[str, Tensor]:
     import torch.distributed.tensor  # makes sharded tensors known to the reader
 

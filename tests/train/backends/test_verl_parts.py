@@ -30,7 +30,7 @@ from gradus.train.backends.verl_optimizer import ScheduledAdamW
 from gradus.train.backends.verl_place import PACKAGES, PYTHON, check_answers, end, interpreter, need_verl, tied
 from gradus.train.backends.verl_records import Read, groups_of, metrics_of
 from gradus.train.backends.verl_settings import VERSION
-from gradus.train.backends.verl_weights import load_weights, saved_files, saved_weights
+from gradus.train.backends.verl_weights import load_adapter, load_weights, saved_files, saved_weights
 from gradus.train.optimizer import Optimizer, learning_rate_at
 from tests.train import runs
 
@@ -160,6 +160,20 @@ def test_weights_that_do_not_fit_are_refused(policy):
         load_weights(policy.model, {**weights, "base_model.model.x": torch.zeros(1)})
     with pytest.raises(Exit, match="not finite"):
         load_weights(policy.model, {**weights, first: torch.full_like(weights[first], torch.nan)})
+
+
+def test_an_adapter_comes_back(policy, tmp_path):
+    from peft import get_peft_model_state_dict
+
+    model = load_policy(ModelConfig(path=policy.source, lora={"rank": 2, "alpha": 4})).model
+    weights = {name: tensor + 0.5 for name, tensor in get_peft_model_state_dict(model).items()}
+    load_adapter(model, weights)
+    for name, tensor in get_peft_model_state_dict(model).items():
+        assert torch.equal(tensor, weights[name])
+    with pytest.raises(ValueError, match="does not fit the model's"):
+        load_adapter(model, dict(list(weights.items())[1:]))
+    save_shard(tmp_path, model.state_dict())
+    load_weights(model, saved_weights(tmp_path, 2))
 
 
 def test_a_missing_rank_is_not_a_model(tmp_path):

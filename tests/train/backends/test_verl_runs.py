@@ -14,6 +14,7 @@ from typing import Any
 
 import pytest
 import torch
+from safetensors.torch import load_file
 
 from gradus.exits import Code, Exit
 from gradus.policy.load import load_policy
@@ -22,6 +23,7 @@ from gradus.train.backends.verl import train
 from gradus.train.backends.verl_place import need_verl, own_ray
 from gradus.train.backends.verl_weights import saved_weights
 from tests.train import runs
+from tests.train.runs import run as run_natively
 
 pytestmark = pytest.mark.slow
 
@@ -71,7 +73,7 @@ def test_a_run_is_recorded_as_a_native_one_and_goes_on(policy, tmp_path):
     assert needed <= set(rows[1]) and "evaluation/validation/solve_rate" in rows[0].keys() & rows[2].keys()
     assert all(rows[step]["backend/dropped_groups"] == rows[step]["backend/score_mismatch"] == 0 for step in (1, 2))
 
-    run(runs.config_of(policy, num_steps=4), tmp_path / "native")
+    run_natively(runs.config_of(policy, num_steps=4), tmp_path / "native")
     assert first_completions(tmp_path / "verl") == first_completions(tmp_path / "native")
 
     run(config_of(policy, num_steps=4), tmp_path / "verl")
@@ -83,6 +85,21 @@ def test_a_run_is_recorded_as_a_native_one_and_goes_on(policy, tmp_path):
     for name, tensor in saved_weights(tmp_path / "verl" / "run" / "backend" / "verl", 4).items():
         assert torch.equal(tensor, ours[name]), "to the last bit"
     assert json.loads((checkpoint / "MANIFEST.json").read_text())["foreign"]
+
+
+def test_an_adapter_learns_and_its_base_stays(policy, tmp_path):
+    lora = {"model": {"lora": {"rank": 4, "alpha": 8, "dropout": 0.0}}, "evaluation": {"every_steps": 1}}
+    run(config_of(policy, **lora), tmp_path / "verl")
+    run_natively(runs.config_of(policy, num_steps=2, **lora), tmp_path / "native")
+    assert first_completions(tmp_path / "verl") == first_completions(tmp_path / "native")
+    folder = tmp_path / "verl" / "run" / "checkpoints" / "step_000002" / "model"
+    adapter = load_file(folder / "adapter_model.safetensors")
+    assert any(tensor.any() for name, tensor in adapter.items() if "lora_B" in name), "it has learned"
+    ours = load_policy(config_of(folder).model, is_trainable=False).model
+    base = load_file(policy / "model.safetensors")
+    inner = ours.get_base_model().state_dict()
+    assert all(torch.equal(tensor, inner[name.replace(".weight", ".base_layer.weight")]) for name, tensor in base.items()
+               if name.replace(".weight", ".base_layer.weight") in inner)  # fmt: skip
 
 
 def test_a_state_of_verl_that_is_not_whole_is_refused(policy, tmp_path):

@@ -1,0 +1,132 @@
+"""Learning curves of runs side by side, by backend: what was learned per step, with intervals. Reads run directories.
+
+Run from the repository's root, after the runs: ``python benchmarks/learning_curves.py RUN... [--write]``. With ``--write``
+figures and picture go to ``benchmarks/results/``, with machine and date. Runs that differ in more than backend and seed are
+refused.
+"""
+
+from __future__ import annotations
+
+import argparse
+import datetime
+import json
+import math
+import platform
+import sys
+from pathlib import Path
+from typing import Any
+
+sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
+
+from gradus.jsonl import read_jsonl
+from gradus.rundir import RunDirectory
+from gradus.train.start import stored
+
+RESULTS = Path(__file__).parent / "results"
+COLORS = {"native": "#1f5fa8", "trl": "#c1571a", "verl": "#3b7d3b"}
+SMOOTH_STEPS = 9
+FREE = ("name", "seed", "backend", "torch_threads")
+"""What may differ between runs that are drawn together."""
+
+
+def of_run(path: Path) -> dict[str, Any]:
+    """Backend, seed, rewards by step, and held-out pass@1 by step with its 95 % interval."""
+    config = stored(RunDirectory.open(path)).config
+    rows = read_jsonl(path / "metrics.jsonl").rows
+    name = f"evaluation/{config.evaluation.split}/solve_rate"
+    plain = {key: value for key, value in config.model_dump(mode="json").items() if key not in FREE}
+    return {
+        "backend": config.backend.name,
+        "seed": config.seed,
+        "settings": json.dumps(plain, sort_keys=True),
+        "rewards": [[row["step"], row["reward"]] for row in rows if "reward" in row],
+        "held_out": [[row["step"], row[name], row[f"{name}_low"], row[f"{name}_high"]] for row in rows if name in row],
+        "train_seconds": sum(row.get("time/step_seconds", 0.0) for row in rows),
+    }
+
+
+def gathered(runs: list[dict[str, Any]]) -> dict[str, dict[str, Any]]:
+    """By backend: mean rewards and mean pass@1 of its runs. An interval is that of the evaluations, narrower by the root
+    of their number. ValueError where runs are not of one experiment."""
+    if len({run["settings"] for run in runs}) > 1:
+        raise ValueError(
+            "these runs differ in more than backend and seed; draw runs of one recipe with the same settings"
+        )
+    found = {}
+    for backend in sorted({run["backend"] for run in runs}):
+        mine = [run for run in runs if run["backend"] == backend]
+        steps = set.intersection(*({row[0] for row in run["held_out"]} for run in mine))
+        held_out = []
+        for step in sorted(steps):
+            rows = [next(row for row in run["held_out"] if row[0] == step) for run in mine]
+            mean = sum(row[1] for row in rows) / len(rows)
+            low, high = (math.sqrt(sum((row[1] - row[side]) ** 2 for row in rows)) / len(rows) for side in (2, 3))
+            held_out.append([step, mean, mean - low, mean + high])
+        by_step: dict[int, list[float]] = {}
+        for run in mine:
+            for step, reward in run["rewards"]:
+                by_step.setdefault(step, []).append(reward)
+        rewards = [[step, sum(values) / len(values)] for step, values in sorted(by_step.items())]
+        found[backend] = {
+            "seeds": sorted(run["seed"] for run in mine), "rewards": rewards, "held_out": held_out,
+            "train_seconds": [run["train_seconds"] for run in mine],
+        }  # fmt: skip
+    return found
+
+
+def picture(curves: dict[str, dict[str, Any]], path: Path) -> None:
+    """Rewards of training on the left, held-out pass@1 on the right."""
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(10, 4), dpi=120, layout="constrained")
+    FigureCanvasAgg(figure)
+    left, right = figure.subplots(1, 2)
+    for number, (backend, curve) in enumerate(curves.items()):
+        label = f"{backend} ({len(curve['seeds'])} run{'s' * (len(curve['seeds']) > 1)})"
+        color = COLORS[backend]
+        steps, values = [row[0] for row in curve["rewards"]], [row[1] for row in curve["rewards"]]
+        half = SMOOTH_STEPS // 2
+        means = [
+            sum(values[max(0, at - half) : at + half + 1]) / len(values[max(0, at - half) : at + half + 1])
+            for at in range(len(values))
+        ]
+        left.plot(steps, values, ".", color=color, alpha=0.25, markersize=3)
+        left.plot(steps, means, color=color, label=label)
+        places = [row[0] + 0.4 * (number - 1) for row in curve["held_out"]]
+        middle = [row[1] for row in curve["held_out"]]
+        spread = [[row[1] - row[2] for row in curve["held_out"]], [row[3] - row[1] for row in curve["held_out"]]]
+        right.errorbar(places, middle, yerr=spread, color=color, marker="o", markersize=4, capsize=2, label=label)
+    left.set_title(f"Reward of the step's completions (mean of {SMOOTH_STEPS})", loc="left", fontsize=10)
+    right.set_title("Held-out pass@1, 95 % intervals", loc="left", fontsize=10)
+    for place in (left, right):
+        place.set_xlabel("step")
+        place.spines[["top", "right"]].set_visible(False)
+        place.legend(frameon=False, fontsize=8)
+    figure.savefig(path, metadata={"Software": None})
+
+
+def main() -> None:
+    """Command line."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("runs", type=Path, nargs="+", help="run directories")
+    parser.add_argument("--name", default="backends", help="of the files")
+    parser.add_argument("--write", action="store_true", help="write to benchmarks/results/")
+    options = parser.parse_args()
+    found = [of_run(path) for path in options.runs]
+    curves = gathered(found)
+    for backend, curve in curves.items():
+        print(f"{backend}, seeds {curve['seeds']}, {min(curve['train_seconds']):.0f} s of steps at least:")
+        for step, value, low, high in curve["held_out"]:
+            print(f"  step {step:4d}  pass@1 {value:6.1%}  [{low:6.1%}, {high:6.1%}]")
+    if options.write:
+        stem = f"{options.name}-{datetime.date.today()}"
+        facts = {"machine": f"{platform.processor() or platform.machine()}, {platform.platform()}",
+                 "settings": json.loads(found[0]["settings"]), "curves": curves}  # fmt: skip
+        (RESULTS / f"{stem}.json").write_text(json.dumps(facts, indent=1) + "\n")
+        picture(curves, RESULTS / f"{stem}.png")
+        print(RESULTS / f"{stem}.png")
+
+
+if __name__ == "__main__":
+    main()
