@@ -30,12 +30,17 @@ PYTHON = "GRADUS_VERL_PYTHON"
 """Environment variable: the Python that has verl, where it is neither ours nor in ``.venv-verl``."""
 PACKAGES = ("verl", "ray", "tensordict", "hydra-core", "TransferQueue")
 RAY_SECONDS = 180.0
-"""How long a Ray may take to start."""
+"""How long each try of a Ray to start may take."""
+RAY_TRIES = 3
+TOO_SLOW = ("timed out during startup",)
+"""What Ray says where its own limits were too short for the machine; what else it says is final."""
 ANSWER_SECONDS = 10.0
 """How long a Ray of the user may take to answer."""
 STOP_SECONDS = 20.0
 """Between asking processes to end and ending them."""
 LAST_LINES = 40
+STARTED = "--- started at "
+"""Begins the output of each process in a log."""
 
 _ASK = (
     "import importlib.metadata as m, importlib.util as u, json, pathlib\n"
@@ -121,6 +126,8 @@ def environment(own: Mapping[str, str]) -> dict[str, str]:
 def tied(command: Sequence[str], *, env: Mapping[str, str], log: Path, folder: Path) -> subprocess.Popen[bytes]:
     """Starts a program in a process group of its own, which on Linux ends when this process does; output goes to ``log``."""
     with log.open("ab") as output:
+        output.write(f"{STARTED}{time.strftime('%H:%M:%S')}\n".encode())
+        output.flush()
         return subprocess.Popen(
             [sys.executable, "-c", _TIED, str(os.getpid()), *command], cwd=folder, env=dict(env), stdout=output,
             stderr=subprocess.STDOUT, stdin=subprocess.DEVNULL, start_new_session=True,
@@ -145,7 +152,8 @@ def own_ray(python: Path, *, log: Path, env: Mapping[str, str], num_gpus: int | 
     """A Ray of one node on this machine, until the end of the ``with``: (its address, variables that its clients need).
 
     Its agents get their ports from us: a raylet gives an agent that chooses for itself 15 seconds to come up, and ends
-    where that does not suffice (ray-project/ray#65983). Exit(MACHINE) where it does not start, with its last lines.
+    where that does not suffice (ray-project/ray#65983). A head gives its node 30 seconds; where that does not suffice it is
+    started again. Exit(MACHINE) where it does not start, with its last lines.
 
     Args:
         num_gpus: logical accelerators; None: those that Ray finds.
@@ -163,8 +171,29 @@ def own_ray(python: Path, *, log: Path, env: Mapping[str, str], num_gpus: int | 
         "RAY_GRACEFUL_SHUTDOWN_DRAIN_TIMEOUT_S": "0",
         "RAY_worker_niceness": "0",
     }
+    try:
+        for tries_left in reversed(range(RAY_TRIES)):
+            process = tied(_start_of(python, folder, num_gpus), env=dict(env) | own, log=log, folder=Path(folder))
+            try:
+                said, is_up = _wait_for_ray(process, log, poll)
+                if is_up:
+                    yield _address_in(said), own
+                    return
+            finally:
+                end(process)
+            if not tries_left or not any(words in said for words in TOO_SLOW):
+                raise Exit(
+                    Code.MACHINE, f"Ray did not start on this machine: {_last_words(said)}",
+                    hint=f"see {log}; a machine with other work may be too slow: run the same command again",
+                )  # fmt: skip
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+def _start_of(python: Path, folder: str, num_gpus: int | None) -> list[str]:
+    """The command that starts a Ray and lasts as long as it."""
     port, grpc, listen, runtime, metrics, client = _free_ports(6)
-    command = [
+    return [
         str(python), "-m", "ray.scripts.scripts", "start", "--head", "--block", f"--port={port}",
         f"--dashboard-agent-grpc-port={grpc}", f"--dashboard-agent-listen-port={listen}",
         f"--runtime-env-agent-port={runtime}", f"--metrics-export-port={metrics}",
@@ -172,26 +201,19 @@ def own_ray(python: Path, *, log: Path, env: Mapping[str, str], num_gpus: int | 
         "--disable-usage-stats", "--num-cpus=16", f"--temp-dir={folder}",
         *([] if num_gpus is None else [f"--num-gpus={num_gpus}"]),
     ]  # fmt: skip
-    start = log.stat().st_size if log.exists() else 0
-    process = tied(command, env=dict(env) | own, log=log, folder=Path(folder))
-    try:
-        latest = time.monotonic() + RAY_SECONDS
-        while True:
-            poll()
-            said = log.read_bytes()[start:].decode(errors="replace")
-            if "Ray runtime started" in said:
-                break
-            if process.poll() is not None or time.monotonic() > latest:
-                state = "ended" if process.returncode is not None else f"did not start within {RAY_SECONDS:.0f} s"
-                raise Exit(
-                    Code.MACHINE, f"Ray {state} on this machine: {_last_words(said)}",
-                    hint=f"see {log}; a machine with other work may be too slow: run the same command again",
-                )  # fmt: skip
-            time.sleep(0.2)
-        yield _address_in(said) or f"127.0.0.1:{port}", own
-    finally:
-        end(process)
-        shutil.rmtree(folder, ignore_errors=True)
+
+
+def _wait_for_ray(process: subprocess.Popen[bytes], log: Path, poll: Callable[[], None]) -> tuple[str, bool]:
+    """(what it said, whether it runs)."""
+    latest = time.monotonic() + RAY_SECONDS
+    while True:
+        poll()
+        said = log.read_text(encoding="utf-8", errors="replace").rpartition(STARTED)[2]
+        if "Ray runtime started" in said and _address_in(said):
+            return said, True
+        if process.poll() is not None or time.monotonic() > latest:
+            return said, False
+        time.sleep(0.2)
 
 
 def check_answers(address: str) -> None:
@@ -217,10 +239,9 @@ def _free_ports(count: int) -> list[int]:
         return [one.getsockname()[1] for one in sockets]
 
 
-def _address_in(said: str) -> str | None:
-    """The address that ``ray start`` tells other nodes."""
-    _, found, rest = said.partition("ray start --address='")
-    return rest.partition("'")[0] if found else None
+def _address_in(said: str) -> str:
+    """The address that ``ray start`` tells other nodes; empty where it has not."""
+    return said.partition("ray start --address='")[2].partition("'")[0]
 
 
 def _last_words(said: str) -> str:

@@ -27,7 +27,7 @@ from gradus.rundir import read_jsonl
 from gradus.train.backends import verl_place
 from gradus.train.backends.verl_cpu import Seeds, Server
 from gradus.train.backends.verl_optimizer import ScheduledAdamW
-from gradus.train.backends.verl_place import PACKAGES, PYTHON, check_answers, end, interpreter, need_verl, tied
+from gradus.train.backends.verl_place import PACKAGES, PYTHON, check_answers, end, interpreter, need_verl, own_ray, tied
 from gradus.train.backends.verl_records import Read, groups_of, metrics_of
 from gradus.train.backends.verl_settings import VERSION
 from gradus.train.backends.verl_weights import load_adapter, load_weights, saved_files, saved_weights
@@ -379,3 +379,34 @@ def test_what_does_not_end_when_asked_is_ended(tmp_path, monkeypatch):
         pass
     end(process)
     assert process.returncode == -9
+
+
+def slow_ray(folder: Path, says: str, tries: int) -> Path:
+    """A program that fails with ``says`` as often as given, and then runs as a Ray would."""
+    path = folder / "python"
+    path.write_text(
+        f"#!/bin/sh\necho x >> {folder}/tries\n"
+        f'if [ $(wc -l < {folder}/tries) -le {tries} ]; then echo "Exception: {says}"; exit 1; fi\n'
+        "echo \"Ray runtime started. ray start --address='10.0.0.9:4711'\"; exec sleep 600\n"
+    )
+    path.chmod(0o755)
+    return path
+
+
+def test_a_ray_that_was_too_slow_is_started_again(tmp_path):
+    python = slow_ray(tmp_path, "The current node timed out during startup.", 2)
+    with own_ray(python, log=tmp_path / "log", env=os.environ, num_gpus=1, poll=lambda: None) as (address, keys):
+        assert address == "10.0.0.9:4711" and len(keys["RAY_AUTH_TOKEN"]) == 32
+    assert (tmp_path / "tries").read_text().count("x") == 3
+
+
+@pytest.mark.parametrize(("says", "tries"), [("The current node timed out during startup.", 9), ("no such thing", 1)])
+def test_a_ray_that_does_not_start_says_why(tmp_path, says, tries):
+    python = slow_ray(tmp_path, says, tries)
+    with (
+        pytest.raises(Exit, match=f"Ray did not start on this machine: Exception: {says}") as error,
+        own_ray(python, log=tmp_path / "log", env=os.environ, num_gpus=None, poll=lambda: None),
+    ):
+        raise AssertionError("it did not start")
+    assert error.value.code == Code.MACHINE
+    assert (tmp_path / "tries").read_text().count("x") == min(3, tries)
