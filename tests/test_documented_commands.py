@@ -26,6 +26,7 @@ ELSEWHERE = {
     "docs/adding-a-task.md": "its task is made up; a real one is checked by tests/test_cli.py",
     "docs/economy.md": "its evaluation plays whole economies, minutes on one core; tests/tasks/economy has the parts",
     "docs/planning.md": "needs a warm-up first; its verbs are run by tests/test_cli.py and tests/test_planning_commands.py",
+    "docs/tutorial.md": "tests/test_tutorial.py follows it, with its files",
     "README.zh-CN.md": "shows only commands of README.md",
 }
 RUN = "runs/NAME"
