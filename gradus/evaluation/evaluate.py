@@ -14,6 +14,7 @@ from typing import Any
 
 import numpy as np
 
+from gradus.difficulty import BUCKETS
 from gradus.evaluation.majority import NO_ANSWERS, has_answers, majority_at_k
 from gradus.evaluation.paired import detectable_difference
 from gradus.evaluation.stats import (
@@ -130,14 +131,18 @@ def summarize(
 
 
 def slices(table: Table, *keys: str) -> list[tuple[str, Table]]:
-    """Parts of a table by the values under ``keys`` (``"ferry × hard"``), sorted; none unless all rows have values."""
+    """Parts of a table by the values under ``keys`` (``"ferry × hard"``), sorted, buckets from easy to hard; none unless
+    all rows have values."""
     values = [tuple(rows[0].get(key) for key in keys) for rows in table.rows_PK]
     if any(part is None for value in values for part in value):
         return []
-    labels = [" × ".join(map(str, value)) for value in values]
+
+    def place(value: tuple[Any, ...]) -> tuple[tuple[int, str], ...]:
+        return tuple((BUCKETS.index(part) if part in BUCKETS else -1, str(part)) for part in value)
+
     return [
-        (label, Table([rows for rows, own in zip(table.rows_PK, labels, strict=True) if own == label]))
-        for label in sorted(set(labels))
+        (" × ".join(map(str, value)), Table([r for r, own in zip(table.rows_PK, values, strict=True) if own == value]))
+        for value in sorted(set(values), key=place)
     ]
 
 

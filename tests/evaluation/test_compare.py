@@ -159,6 +159,15 @@ def test_slices_are_adjusted_and_small_ones_marked():
     assert all(line.extra["p_holm"] >= line.p and not line.extra["is_small"] for line in comparison.slices)
 
 
+def test_buckets_come_from_easy_to_hard():
+    base, trained = random_pair(24, 4)
+    for row in base + trained:
+        row["bucket"] = ("hard", "easy", "medium")[int(row["problem_id"][-4:]) % 3]
+    assert [line.name for line in compare(base, trained).slices if "×" not in line.name][-3:] == [
+        "easy", "medium", "hard",
+    ]  # fmt: skip
+
+
 def test_clusters_widen_the_interval():
     base, trained = random_pair(24, 4)
     plain = compare(base, trained).primary.difference
