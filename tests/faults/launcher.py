@@ -63,7 +63,7 @@ class Launcher:
         """Ends the server."""
         assert self._server.stdin is not None
         self._server.stdin.close()
-        self._server.wait(10)
+        self._server.wait(60)
 
     def _ask(self, question: dict[str, Any]) -> int:
         assert self._server.stdin is not None
