@@ -272,6 +272,17 @@ class CheckpointConfig(Section):
     """Time that a stop by a signal should take; a longer one is said, for the scheduler's setting."""
 
 
+class ParallelConfig(Section):
+    """Several processes, started by `accelerate launch` or `torchrun` (docs/several-devices.md)."""
+
+    strategy: Literal["auto", "ddp", "fsdp2"] = Field(default="auto", json_schema_extra=INEXACT)
+    """``ddp``: whole weights in each. ``fsdp2``: shared out. ``auto``: as the launcher's file says."""
+    num_nodes: PositiveInt = Field(default=1, json_schema_extra=INEXACT)
+    """Machines."""
+    devices_per_node: PositiveInt | None = Field(default=None, json_schema_extra=INEXACT)
+    """Processes on each machine; another number is refused. null: as many as the launcher started."""
+
+
 class BackendConfig(Section):
     """Who trains. What differs between the backends: `docs/trl.md`, `docs/verl.md`."""
 
@@ -341,6 +352,7 @@ class Config(Section):
     health: HealthConfig = HealthConfig()
     checkpoint: CheckpointConfig = CheckpointConfig()
     records: RecordsConfig = RecordsConfig()
+    parallel: ParallelConfig = ParallelConfig()
     backend: BackendConfig = BackendConfig()
     tracking: TrackingConfig = TrackingConfig()
 

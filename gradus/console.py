@@ -47,6 +47,8 @@ _HEADS = {"solve": "Pass@1", "kl": "KL", "step_s": "s/step"}
 class _State:
     level: int = INFO
     is_json: bool = False
+    is_follower: bool = False
+    is_hushed: bool = False
     live: Any = None
     rows: deque[dict[str, str]] = field(default_factory=lambda: deque(maxlen=_LIVE_ROWS))
     step_seconds: deque[float] = field(default_factory=lambda: deque(maxlen=20))
@@ -61,6 +63,16 @@ def set_up(level: int = INFO, is_json: bool = False) -> None:
     global _state
     close()
     _state = _State(level=level, is_json=is_json)
+
+
+def follow() -> None:
+    """From now on says only what this process alone can know: another one of the run speaks for all."""
+    _state.level, _state.is_follower = max(_state.level, WARNING + 1), True
+
+
+def hush() -> None:
+    """The next failure is said by another process of the run."""
+    _state.is_hushed = True
 
 
 def escape(text: str) -> str:
@@ -91,14 +103,14 @@ def warn(text: str) -> None:
 
 def result(text: str) -> None:
     """What the command was asked for. Nothing where stdout belongs to one JSON object."""
-    if not _state.is_json:
+    if not (_state.is_json or _state.is_follower):
         _close_live()
         _write("stdout", text)
 
 
 def answer(data: Mapping[str, Any], text: str) -> None:
     """The result of a command: ``data`` as the one JSON object with ``--json``, else ``text``."""
-    if _state.is_json:
+    if _state.is_json and not _state.is_follower:
         _write("stdout", to_line(data))
     else:
         result(text)
@@ -107,8 +119,10 @@ def answer(data: Mapping[str, Any], text: str) -> None:
 def failure(code: int, message: str, hint: str = "") -> None:
     """Why a command ends without a result, and what to do: the last line on stderr, and JSON with ``--json``."""
     _close_live()
+    if _state.is_hushed:
+        return
     message, hint = redact(message), redact(hint)
-    if _state.is_json:
+    if _state.is_json and not _state.is_follower:
         _write("stdout", to_line({"error": {"code": int(code), "message": message, "hint": hint}}))
     _write("stderr", f"gradus: {message}" + (f"\n{hint}" if hint else ""))
 

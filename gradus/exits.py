@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from enum import IntEnum
+from functools import partial
+from typing import Any
 
 
 class Code(IntEnum):
@@ -34,3 +36,7 @@ class Exit(Exception):
         self.code = code
         self.message = message
         self.hint = hint
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        """Travels between the processes of a run with all it says."""
+        return partial(Exit, hint=self.hint), (self.code, self.message)

@@ -69,8 +69,10 @@ def probe(
     from gradus.data.problems import load_problems
     from gradus.evaluation.probe_run import Sampler, Wanted, run_probe, template_hash
     from gradus.policy.load import load_policy, use_threads
+    from gradus.train.launch import refuse_several
 
     need_torch("gradus probe")
+    refuse_several("gradus probe")
     from gradus.train.address import at_address
 
     config = (from_config(config) if isinstance(config, Config) else config).config

@@ -63,7 +63,8 @@ def run(
     from gradus.data.problems import fingerprint, load_answers, load_problems
     from gradus.tracking.sinks import check_installed
     from gradus.train.interrupt import catch_signals
-    from gradus.train.start import open_existing, open_run
+    from gradus.train.launch import joined
+    from gradus.train.start import open_existing, open_run, opened_together
 
     need_torch(f"gradus {kind}")
     loaded: list[Problems] = []
@@ -76,15 +77,21 @@ def run(
         return fingerprint(loaded[0].train)
 
     options |= {"kind": kind, "data_fingerprint": fingerprint_of_data}
-    with catch_signals() as stop:
+
+    def open_start() -> Start:
+        if isinstance(config, Path):
+            return open_existing(config, tuple(overrides), **options)
+        for name in resolved.config.tracking.sinks:  # before a run exists
+            check_installed(name)
+        return open_run(resolved, runs_dir=runs_folder() if runs_dir is None else runs_dir, **options)
+
+    if isinstance(config, Path):
+        resolved = stored(RunDirectory.open(config), tuple(overrides))
+    else:
+        resolved = from_config(config) if isinstance(config, Config) else config
+    with catch_signals() as stop, joined(resolved.config, kind) as launch:
         with stop.at_once():
-            if isinstance(config, Path):
-                start = open_existing(config, tuple(overrides), **options)
-            else:
-                resolved = from_config(config) if isinstance(config, Config) else config
-                for name in resolved.config.tracking.sinks:  # before a run exists
-                    check_installed(name)
-                start = open_run(resolved, runs_dir=runs_folder() if runs_dir is None else runs_dir, **options)
+            start = opened_together(launch, open_start)
         start.is_forced = force
         with start:
             if kind == "train" and start.action == "new":
@@ -121,7 +128,7 @@ def _to_the_end(start: Start, problems: Problems | None) -> dict[str, Any]:
     console.info(f"{'resumes' if start.action == 'resume' else 'new run'}: {start.run.path}")
     try:
         summary = _loop(start.kind, start.resolved.config.backend.name)(start, problems)
-        return facts | summary | {"report": _report(start.run)}
+        return facts | summary | {"report": start.ranks.from_first(lambda: _report(start.run))}
     except (Exit, ValueError, OSError):
         raise
     except Exception as error:
@@ -201,7 +208,9 @@ def evaluate(
         out: folder for rows and summary; None: the run's own, for a model of a run.
     """
     from gradus.evaluation.run import evaluate_model
+    from gradus.train.launch import refuse_several
 
+    refuse_several("gradus evaluate")
     need_torch("gradus evaluate")
     from gradus.train.address import locate
 

@@ -6,6 +6,8 @@ the loss saw. Shape suffixes: ``B`` completions, ``T`` token positions.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import torch
 from torch import Tensor
 
@@ -52,6 +54,26 @@ class Diagnostics:
         if terms.kl_BT is not None:
             self._add("kl", terms.kl_BT[mask_BT])
         self._num_tokens += int(mask_BT.sum())
+
+    def on_cpu(self) -> Diagnostics:
+        """The same, with its tensors on the CPU: to be sent to another process."""
+        for name in ("_ratios", "_log_ratios", "_clipped_low", "_clipped_high"):
+            setattr(self, name, [tensor.cpu() for tensor in getattr(self, name)])
+        return self
+
+    @classmethod
+    def joined(cls, parts: Sequence[Diagnostics]) -> Diagnostics:
+        """What several processes saw, as one."""
+        if len(parts) == 1:
+            return parts[0]
+        whole = cls(parts[0]._algorithm)
+        for part in parts:
+            whole._num_tokens += part._num_tokens
+            for name, value in part._sums.items():
+                whole._sums[name] = whole._sums.get(name, 0.0) + value
+            for name in ("_ratios", "_log_ratios", "_clipped_low", "_clipped_high"):
+                getattr(whole, name).extend(getattr(part, name))
+        return whole
 
     def finish(self) -> dict[str, float]:
         """Metrics of the step; empty if it saw no token."""

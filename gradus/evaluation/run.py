@@ -22,6 +22,7 @@ from gradus.exits import Exit
 from gradus.jsonl import to_lines
 from gradus.recipe import Resolved
 from gradus.rollout.engine import Engine, Request, Sampling
+from gradus.rollout.ranks import ALONE, Ranks
 from gradus.rollout.rollout import PromptTokens, evaluation_seeds, roll_out
 from gradus.rundir import RunDirectory
 from gradus.tasks.base import Answer, Task
@@ -55,6 +56,7 @@ def evaluate_problems(
     template: str,
     poll: Callable[[], None] = lambda: None,
     buckets: Mapping[str, str] | None = None,
+    ranks: Ranks = ALONE,
 ) -> tuple[list[dict[str, Any]], dict[str, Any]]:
     """Rows and summary. Temperature 0 takes one completion per problem. An exception of ``poll`` drops it all.
     ``buckets``: problem id to difficulty bucket."""
@@ -71,6 +73,7 @@ def evaluate_problems(
         sampling=Sampling(temperature=temperature, max_tokens=config.sampling.max_tokens),
         policy_step=policy_step,
         poll=poll,
+        ranks=ranks,
     )
     settings = {
         "model": model,
@@ -92,7 +95,9 @@ def evaluate_problems(
     if config.engine.name != "scripted":  # which can answer problems only
         limit = Sampling(temperature=0.0, max_tokens=config.sampling.max_tokens)
         answer = _answering(engine, prompt_tokens, limit, policy_step=policy_step, poll=poll)
-        played = {name: found for name, task in tasks.items() if (found := task.play(answer)) is not None}
+        played = ranks.from_first(
+            lambda: {name: found for name, task in tasks.items() if (found := task.play(answer)) is not None}
+        )
         summary |= {"played": played} if played else {}
     return evaluated, summary
 
@@ -173,8 +178,10 @@ class Evaluator:
         *,
         train: Sequence[Problem] = (),
         buckets: Mapping[str, str] | None = None,
+        ranks: Ranks = ALONE,
     ) -> None:
         """``train`` are the training problems, in which the held-out ones are looked for."""
+        self._ranks = ranks
         self._contamination = contamination(problems, train)
         self._run, self._config, self._problems, self._tasks = run, config, problems, tasks
         self._buckets = buckets
@@ -198,6 +205,7 @@ class Evaluator:
             template=str(policy.tokenizer.chat_template),
             poll=poll,
             buckets=self._buckets,
+            ranks=self._ranks,
         )
         summary["contamination"] = self._contamination
         self._run.write_evaluation(self._split, step, evaluated, summary)
@@ -221,6 +229,9 @@ class Evaluator:
 
     def against_base(self) -> dict[str, Any] | None:
         """Comparison of the newest evaluation with the base model's; written as comparison.json and comparison.md."""
+        return self._ranks.from_first(self._against_base)
+
+    def _against_base(self) -> dict[str, Any] | None:
         steps = self._run.evaluation_steps(self._split)
         if len(steps) < 2 or steps[0] != 0:
             return None

@@ -7,11 +7,14 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 from gradus.rollout.engine import Engine, Request, Sampling
+from gradus.rollout.ranks import ALONE, Ranks
 from gradus.seeds import seed_of
 from gradus.tasks.base import Task
 from gradus.types import Completion, Group, Message, Problem, Score
 
 PromptTokens = Callable[[Sequence[Message]], tuple[int, ...]]
+Answered = tuple[tuple[Completion, ...], tuple[Score, ...]]
+"""The completions of one group and their scores."""
 
 
 @dataclass(slots=True)
@@ -43,27 +46,34 @@ def roll_out(
     policy_step: int,
     poll: Callable[[], None],
     timing: Timing | None = None,
+    ranks: Ranks = ALONE,
 ) -> list[Group]:
-    """One group per problem, in order. ``poll`` is called between pieces of work and may raise to stop."""
+    """One group per problem, in order. ``poll`` is called between pieces of work and may raise to stop. Several
+    ``ranks`` sample and score whole groups each, and all get all groups."""
     timing = timing or Timing()
-    started = time.monotonic()
     requests = [
         Request(problem=problem, prompt_tokens=prompt_tokens(problem.messages), seeds=seeds(problem))
         for problem in problems
     ]
-    answers = engine.generate(requests, sampling, policy_step=policy_step, poll=poll)
-    sampled = time.monotonic()
-    groups = []
-    for request, completions in zip(requests, answers, strict=True):
-        poll()
-        task = tasks[request.problem.task]
-        scores = tuple(score(task, request.problem, completion) for completion in completions)
-        groups.append(
-            Group(problem=request.problem, prompt_tokens=request.prompt_tokens, completions=completions, scores=scores)
-        )
-    timing.rollout_seconds += sampled - started
-    timing.scoring_seconds += time.monotonic() - sampled
-    return groups
+
+    def sample_and_score() -> tuple[list[Answered], float, float]:
+        started, mine = time.monotonic(), ranks.part(requests)
+        answers = engine.generate(mine, sampling, policy_step=policy_step, poll=poll)
+        sampled = time.monotonic()
+        answered: list[Answered] = []
+        for request, completions in zip(mine, answers, strict=True):
+            poll()
+            task = tasks[request.problem.task]
+            answered.append((completions, tuple(score(task, request.problem, each) for each in completions)))
+        return answered, sampled - started, time.monotonic() - sampled
+
+    parts = ranks.each(sample_and_score)
+    timing.rollout_seconds += max(seconds for _, seconds, _ in parts)
+    timing.scoring_seconds += max(seconds for _, _, seconds in parts)
+    return [
+        Group(problem=request.problem, prompt_tokens=request.prompt_tokens, completions=completions, scores=scores)
+        for request, (completions, scores) in zip(requests, ranks.joined([part for part, _, _ in parts]), strict=True)
+    ]
 
 
 def score(task: Task, problem: Problem, completion: Completion) -> Score:

@@ -15,6 +15,7 @@ from torch import Tensor
 from gradus.algo.advantage import advantages
 from gradus.algo.loss import token_weights
 from gradus.algo.presets import Algorithm
+from gradus.rollout.ranks import ALONE, Ranks
 from gradus.types import Group
 
 
@@ -96,13 +97,19 @@ def collate(groups: Sequence[Group], *, algorithm: Algorithm, max_tokens: int) -
 
 
 def microbatches(
-    batch: Batch, *, max_tokens: int, max_size: int | None = None, needs_advantage: bool = False
+    batch: Batch,
+    *,
+    max_tokens: int,
+    max_size: int | None = None,
+    needs_advantage: bool = False,
+    ranks: Ranks = ALONE,
 ) -> list[list[int]]:
     """Completion indices of each forward pass: at most ``max_tokens`` tokens, a group's prompt counted once.
 
     Completions with equal prompts stay together and shorter groups come first, so that little is padded in attention.
     A completion that alone exceeds the budget is a micro-batch of its own. Completions without weight are left out; with
     ``needs_advantage`` also those whose advantage is 0, which have no gradient where only advantages give one.
+    Of several ``ranks`` each gets whole groups, about as many tokens as the others.
     """
     by_prompt: dict[int, list[int]] = {}
     is_used_B = (batch.weights_BT != 0).any(dim=1)
@@ -111,6 +118,12 @@ def microbatches(
     for index in is_used_B.nonzero()[:, 0].tolist():
         by_prompt.setdefault(int(batch.prompt_of_B[index]), []).append(index)
     lengths = batch.lengths_B.tolist()
+    if ranks.size > 1:
+        tokens_of = {
+            prompt: int(batch.prompt_lengths_P[prompt]) + sum(lengths[index] for index in by_prompt[prompt])
+            for prompt in by_prompt
+        }
+        by_prompt = {prompt: by_prompt[prompt] for prompt in _dealt(tokens_of, ranks.size)[ranks.rank]}
     order = sorted(by_prompt, key=lambda prompt: (max(lengths[index] for index in by_prompt[prompt]), prompt))
     cuts: list[list[int]] = []
     tokens, last_prompt = 0, -1
@@ -124,6 +137,17 @@ def microbatches(
             tokens += extra
             last_prompt = prompt
     return cuts
+
+
+def _dealt(tokens_of: dict[int, int], size: int) -> list[list[int]]:
+    """The prompts of each rank: the largest groups first, each to whoever has the fewest tokens so far."""
+    dealt: list[list[int]] = [[] for _ in range(size)]
+    totals = [0] * size
+    for prompt in sorted(tokens_of, key=lambda prompt: (-tokens_of[prompt], prompt)):
+        rank = totals.index(min(totals))
+        dealt[rank].append(prompt)
+        totals[rank] += tokens_of[prompt]
+    return dealt
 
 
 def _group_advantages(group: Group, algorithm: Algorithm) -> tuple[list[bool], list[float]]:

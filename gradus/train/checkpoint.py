@@ -191,6 +191,11 @@ def load_newest(run: RunDirectory, *, verify: Verify) -> tuple[Checkpoint | None
     return None, []
 
 
+def load_step(run: RunDirectory, step: int) -> Checkpoint:
+    """The checkpoint of ``step``, which another process has just verified."""
+    return _load(run.checkpoints / step_name(step), step)
+
+
 def _load(folder: Path, step: int) -> Checkpoint:
     # load_file maps the file; copies neither change with it nor keep its space after it was pruned
     tensors = {name: tensor.clone() for name, tensor in load_file(folder / TENSORS).items()}

@@ -122,6 +122,6 @@ def identity(config: Config, *, data_fingerprint: str, parent_step: int | None) 
         "model": {"path": config.model.path, "revision": config.model.revision},
         "versions": versions(),
         "torch_threads": torch.get_num_threads(),
-        "world_size": 1,
+        "world_size": int(os.environ.get("WORLD_SIZE") or 1),
         "parent_step": parent_step,
     }

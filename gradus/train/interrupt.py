@@ -14,11 +14,14 @@ import threading
 import time
 from collections.abc import Iterator
 from types import FrameType
+from typing import Any
 
 from gradus.exits import Code, Exit
 
 SAME_SIGNAL_SECONDS = 0.1
 """Launchers pass on a Ctrl-C that the terminal has delivered already: two signals within this time are one."""
+LAUNCHED_SECONDS = 5.0
+"""The same, where a launcher passes signals on to several processes; it takes its time."""
 
 
 class Interrupted(Exit):
@@ -27,6 +30,10 @@ class Interrupted(Exit):
     def __init__(self, name: str) -> None:
         super().__init__(Code.INTERRUPTED, f"interrupted by {name}", hint="run the same command again to continue")
         self.name = name
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        """Travels between the processes of a run."""
+        return Interrupted, (self.name,)
 
 
 class Stop:
@@ -44,6 +51,8 @@ class Stop:
         self._seen_seconds = 0.0
         self._is_shielded = False
         self._is_immediate = False
+        is_launched = int(os.environ.get("WORLD_SIZE") or 1) > 1
+        self._same_signal_seconds = LAUNCHED_SECONDS if is_launched else SAME_SIGNAL_SECONDS
 
     @property
     def is_asked(self) -> bool:
@@ -85,7 +94,7 @@ class Stop:
             self.signal_name, self._seen_seconds = signal.Signals(number).name, now
             if self._is_immediate:
                 raise Interrupted(self.signal_name)
-        elif now - self._seen_seconds > SAME_SIGNAL_SECONDS:
+        elif now - self._seen_seconds > self._same_signal_seconds:
             os._exit(Code.FORCED)
 
 

@@ -53,7 +53,7 @@ def train(start: Start, problems: Problems | None = None) -> dict[str, Any]:
 
 def take_step(session: Session, evaluator: Evaluator, algorithm: Algorithm, reference: nn.Module | None) -> None:
     """One optimizer step, with new rollouts where the last ones are used up."""
-    session.stop.poll()
+    session.poll()
     started = time.monotonic()
     state, config = session.state, session.config
     row: dict[str, Any] = {"epoch": state.curriculum.epoch}
@@ -87,6 +87,7 @@ def take_step(session: Session, evaluator: Evaluator, algorithm: Algorithm, refe
         reference=reference,
         poll=session.stop.poll,
         shrink=fitting.shrink,
+        ranks=session.ranks,
     )
     row["time/update_seconds"] = time.monotonic() - update_started
     session.count_skip(row)
@@ -99,13 +100,15 @@ def evaluator_of(session: Session) -> Evaluator:
     config, tasks = session.config, session.problems.tasks
     held_out = held_out_problems(config, tasks)
     buckets = held_out_buckets(session.state.curriculum, held_out)
-    return Evaluator(session.run, config, held_out, tasks, train=session.problems.train, buckets=buckets)
+    return Evaluator(
+        session.run, config, held_out, tasks, train=session.problems.train, buckets=buckets, ranks=session.ranks
+    )
 
 
 def evaluate_now(session: Session, evaluator: Evaluator) -> dict[str, float]:
     """Metrics of the current policy on the held-out problems; remembers the best step."""
     state = session.state
-    engine = make_engine(session.config, state.policy, session.problems.tasks)
+    engine = make_engine(session.config, session.sampler, session.problems.tasks)
     row = evaluator.evaluate(engine, state.policy, step=state.step, poll=session.stop.poll)
     if (value := evaluator.better(row, state.counters["best_value"])) is not None:
         state.counters["best_step"], state.counters["best_value"] = state.step, value
@@ -159,7 +162,7 @@ def sample(session: Session, problems: Sequence[Problem], repeats: Counter[str],
         return sample_seeds(config.seed, state.replay, state.step + 1, name, config.sampling.group_size)
 
     return roll_out(
-        make_engine(config, state.policy, session.problems.tasks),
+        make_engine(config, session.sampler, session.problems.tasks),
         session.problems.tasks,
         problems,
         prompt_tokens=state.policy.prompt_tokens,
@@ -168,6 +171,7 @@ def sample(session: Session, problems: Sequence[Problem], repeats: Counter[str],
         policy_step=state.step,
         poll=session.stop.poll,
         timing=timing,
+        ranks=session.ranks,
     )
 
 

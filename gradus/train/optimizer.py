@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib
 import math
+from collections.abc import Iterator
 from typing import Any
 
 import torch
@@ -12,9 +13,38 @@ from torch import Tensor, nn
 from gradus.config import OptimizerConfig
 from gradus.policy.adapters import need_bitsandbytes
 from gradus.policy.load import Policy
+from gradus.policy.logprobs import completion_logprobs
+from gradus.rollout.ranks import ALONE, Ranks
+
+BUCKET_ELEMENTS = 1 << 24
+"""Gradients that are summed over the processes at a time (64 MB in float32)."""
 
 
-class Optimizer:
+class Passes:
+    """How the policy is gone through, forwards and backwards. Here: every process holds all weights.
+
+    Example:
+        logprobs_BT, entropy_BT = passes.logprobs(policy.model, **trees, temperature=1.0)
+        passes.backward((weights_BT * loss_BT).sum(), is_last=True)
+    """
+
+    is_sharded: bool = False
+    """Whether a pass needs all processes at the same time, because each holds a part of something."""
+
+    def logprobs(self, model: nn.Module, **arguments: Any) -> tuple[Tensor, Tensor]:
+        """`completion_logprobs` of the policy, wherever its weights are."""
+        return completion_logprobs(model, **arguments)
+
+    def backward(self, loss: Tensor, *, is_last: bool) -> None:
+        """Adds the gradient of a micro-batch; ``is_last``: the last one of the step."""
+        loss.backward()
+
+
+WHOLE = Passes()
+"""All weights are here."""
+
+
+class Optimizer(Passes):
     """AdamW (arXiv 1711.05101) with clipping by global norm. The learning rate is given at each step, so that the
     schedule needs no state.
 
@@ -23,7 +53,8 @@ class Optimizer:
         norm = optimizer.clip(); optimizer.step(learning_rate=1e-6)
     """
 
-    def __init__(self, policy: Policy, config: OptimizerConfig) -> None:
+    def __init__(self, policy: Policy, config: OptimizerConfig, ranks: Ranks = ALONE) -> None:
+        self._ranks = ranks
         self._named = policy.trainable()
         self._max_grad_norm = config.max_grad_norm
         self._masters = [
@@ -32,14 +63,45 @@ class Optimizer:
             else parameter
             for _, parameter in self._named
         ]
-        decayed = [master for master in self._masters if master.ndim >= 2]
-        others = [master for master in self._masters if master.ndim < 2]
-        groups = [{"params": decayed, "weight_decay": config.weight_decay}, {"params": others, "weight_decay": 0.0}]
-        self._adamw = _adamw(groups, config, self._masters[0].device)
+        self._adamw = adamw(self._masters, config)
+
+    @property
+    def has_copy(self) -> bool:
+        """Whether the policy's weights are not whole here, so that sampling needs a copy."""
+        return self.is_sharded
+
+    def says(self) -> str:
+        """How the weights are held, in one line."""
+        return "whole weights in every process"
+
+    def full_weights(self) -> Iterator[tuple[str, Tensor]]:
+        """Name and whole tensor of each parameter, one at a time."""
+        raise AssertionError("the weights are whole; use the policy itself")
 
     def clip(self) -> float:
-        """Scales the gradients to the largest allowed global norm; returns the norm before."""
+        """Sums the gradients over all processes and scales them to the largest allowed global norm; returns the norm
+        before."""
+        if self._ranks.size > 1:
+            self._sum_gradients()
         return float(nn.utils.clip_grad_norm_([parameter for _, parameter in self._named], self._max_grad_norm))
+
+    @torch.no_grad()
+    def _sum_gradients(self) -> None:
+        """In float32, many parameters at a time; a process that had nothing to learn from adds zeros."""
+        import torch.distributed as dist
+
+        for bucket in _buckets([parameter for _, parameter in self._named]):
+            flat = torch.cat(
+                [
+                    (parameter.new_zeros(parameter.shape) if parameter.grad is None else parameter.grad)
+                    .float()
+                    .flatten()
+                    for parameter in bucket
+                ]
+            )
+            dist.all_reduce(flat)
+            for parameter, summed in zip(bucket, flat.split([each.numel() for each in bucket]), strict=True):
+                parameter.grad = summed.view_as(parameter).to(parameter.dtype)
 
     def step(self, *, learning_rate: float) -> None:
         """One update; gradients are dropped afterwards."""
@@ -106,15 +168,32 @@ _STATE = ("step", "exp_avg", "exp_avg_sq", "state1", "state2", "qmap1", "qmap2",
 """Names that the two optimizers give to what they remember of a parameter."""
 
 
-def _adamw(groups: list[dict[str, Any]], config: OptimizerConfig, device: torch.device) -> torch.optim.Optimizer:
-    """AdamW with float32 moments, or with moments of 8 bits. ValueError where the package for the latter is missing."""
-    betas = (0.9, config.beta2)
+def adamw(parameters: list[nn.Parameter], config: OptimizerConfig) -> torch.optim.Optimizer:
+    """AdamW with float32 moments, or with moments of 8 bits, without decay of biases and norms; the learning rate is set
+    at each step. ValueError where the package for 8 bits is missing."""
+    decayed = [parameter for parameter in parameters if parameter.ndim >= 2]
+    others = [parameter for parameter in parameters if parameter.ndim < 2]
+    groups = [{"params": decayed, "weight_decay": config.weight_decay}, {"params": others, "weight_decay": 0.0}]
+    betas, device = (0.9, config.beta2), parameters[0].device
     if config.moments == "float32":
         return torch.optim.AdamW(groups, lr=0.0, betas=betas, fused=device.type in ("cpu", "cuda"))
     need_bitsandbytes("optimizer.moments=8bit")
     if device.type == "mps":
         raise ValueError("optimizer.moments=8bit works on cuda and cpu, not on mps; set optimizer.moments=float32")
     return importlib.import_module("bitsandbytes.optim").AdamW8bit(groups, lr=0.0, betas=betas)
+
+
+def _buckets(parameters: list[nn.Parameter]) -> list[list[nn.Parameter]]:
+    """The parameters in order, cut where a bucket is full."""
+    buckets: list[list[nn.Parameter]] = []
+    room = 0
+    for parameter in parameters:
+        if parameter.numel() > room:
+            buckets.append([])
+            room = BUCKET_ELEMENTS
+        buckets[-1].append(parameter)
+        room -= parameter.numel()
+    return buckets
 
 
 def learning_rate_at(step: int, *, num_steps: int, config: OptimizerConfig) -> float:

@@ -30,8 +30,10 @@ from gradus.train.checkpoint import Checkpoint, Saver
 from gradus.train.environment import differences
 from gradus.train.interrupt import Interrupted, Stop, catch_signals
 from gradus.train.memory import is_out_of_memory, out_of_memory, resident_bytes
-from gradus.train.optimizer import Optimizer, learning_rate_at
+from gradus.train.optimizer import learning_rate_at
+from gradus.train.parallel import Sampler, optimizer_for
 from gradus.train.place import check_disk
+from gradus.train.shards import take_shards, with_shards, write_shards
 from gradus.train.start import Start
 from gradus.train.state import TrainState
 from gradus.types import Problem
@@ -53,6 +55,8 @@ class Session:
         self.run: RunDirectory = start.run
         self.problems = problems
         self.stop = stop
+        self.ranks = start.ranks
+        self.ranks.agree("the fingerprint of the problems", problems.fingerprint)
         self._saver = Saver(self.run, warn=self.warn, durable_step=start.checkpoint.step if start.checkpoint else None)
         self._started = time.monotonic()
         self.train_problems: Sequence[Problem] = problems.train
@@ -61,7 +65,10 @@ class Session:
         self.state = self._open_state(start.checkpoint)
         self._boundary = self._mark()
         self._watch_from_here()
-        self.followers = Followers(self.run, self.config.tracking.sinks, warn=self.warn)
+        if self.ranks.size > 1:
+            self.info(f"{self.ranks.size} processes, {start.strategy}: {self.state.optimizer.says()}")
+        sinks = self.config.tracking.sinks if self.ranks.is_first else []
+        self.followers = Followers(self.run, sinks, warn=self.warn)
 
     # -- state -----------------------------------------------------------------------------------------------------
 
@@ -72,13 +79,19 @@ class Session:
         self.train_problems = self._within_limits(policy)
         state = TrainState(
             policy=policy,
-            optimizer=Optimizer(policy, config.optimizer),
+            optimizer=optimizer_for(policy, config.optimizer, self.ranks, self.start.strategy),
             curriculum=sampler_for(config, self.train_problems, kind=self.start.kind),
         )
         if found is not None:
+            found = with_shards(found, self.ranks, self.start.strategy)
             is_changed = found.manifest.get("data_fingerprint") != self.start.identity.get("data_fingerprint")
             if not state.restore(found, is_data_changed=is_changed):
                 self.warn(f"other problems than before: their order begins anew at step {state.step}")
+        self._sampler = Sampler(
+            policy,
+            state.optimizer,
+            load_copy=lambda: load_policy(self._model_at(found), seed=config.seed, is_trainable=False),
+        )
         replay = self.run.status().get("replay")
         if replay and replay["from_step"] == state.step:
             state.replay = max(state.replay, replay["replay"])
@@ -111,6 +124,11 @@ class Session:
             )
         return problems
 
+    @property
+    def sampler(self) -> Policy:
+        """The policy as it is now, whole: what samples and what is saved. With shared-out weights all must ask for it."""
+        return self._sampler.at(self.state.step)
+
     def go_back(self) -> None:
         """Takes the newest checkpoint up again, with other seeds. Exit(DIVERGED) where that was done already."""
         found, _ = checkpoints.load_newest(self.run, verify=self.config.checkpoint.verify)
@@ -122,8 +140,12 @@ class Session:
                 hint="start a new run with a lower optimizer.learning_rate",
             )
         failed_step, replay = self.state.step, self.state.replay + 1
-        self.run.update_status(replay={"from_step": found.step, "replay": replay})
-        self.run.rewind(found.step, found.manifest["record_lengths"], self.start.attempt)
+
+        def take_records_back() -> None:
+            self.run.update_status(replay={"from_step": found.step, "replay": replay})
+            self.run.rewind(found.step, found.manifest["record_lengths"], self.start.attempt)
+
+        self.ranks.from_first(take_records_back)
         self.state = self._open_state(found)
         self._boundary = self._mark()
         self._watch_from_here()
@@ -147,6 +169,10 @@ class Session:
         self.state.records = self._boundary["records"]
 
     # -- steps -----------------------------------------------------------------------------------------------------
+
+    def poll(self) -> None:
+        """Raises Interrupted in all processes if a signal came to any. Call it where all come by."""
+        self.ranks.each(self.stop.poll)
 
     def learning_rate(self) -> float:
         """That of the step being taken."""
@@ -248,28 +274,40 @@ class Session:
 
     def save(self) -> None:
         """A checkpoint of the last finished step; nothing before the first."""
-        state, config = self.state, self.config.checkpoint
-        if state.step == 0:
+        if self.state.step == 0:
             return
         with self.stop.shielded():
-            path = self._saver.save(
-                state.step,
-                write_model=self._write_model,
-                tensors=state.tensors(),
-                state=state.json(),
-                identity={**self.start.identity, **self.facts()},
+            sampler = self.sampler
+            shards = None
+            if self.state.optimizer.is_sharded:
+                shards = write_shards(self.run, self.ranks, self.state.step, self.state.optimizer.tensors())
+            self.ranks.from_first(lambda: self._save(sampler, shards))
+
+    def _save(self, sampler: Policy, shards: Path | None) -> None:
+        state, config = self.state, self.config.checkpoint
+
+        def write_model(folder: Path) -> None:
+            sampler.model.save_pretrained(folder)  # type: ignore[operator]
+            sampler.tokenizer.save_pretrained(folder)
+            if shards is not None:
+                take_shards(shards, folder.parent)
+
+        path = self._saver.save(
+            state.step,
+            write_model=write_model,
+            tensors=state.tensors(),
+            state=state.json(),
+            identity={**self.start.identity, **self.facts()},
+        )
+        if path is not None:
+            checkpoints.prune(
+                self.run,
+                keep_last=config.keep_last,
+                keep_every_steps=config.keep_every_steps,
+                best_step=state.counters["best_step"],
             )
-            if path is not None:
-                checkpoints.prune(
-                    self.run,
-                    keep_last=config.keep_last,
-                    keep_every_steps=config.keep_every_steps,
-                    best_step=state.counters["best_step"],
-                )
-                self.run.update_status(
-                    step=state.step, checkpoint_step=state.step, best_step=state.counters["best_step"]
-                )
-                self.run.log("info", f"saved step {state.step}")
+            self.run.update_status(step=state.step, checkpoint_step=state.step, best_step=state.counters["best_step"])
+            self.run.log("info", f"saved step {state.step}")
 
     def facts(self) -> dict[str, str]:
         """What the numbers are computed on."""
@@ -277,12 +315,8 @@ class Session:
         return {
             "device": str(policy.device),
             "dtype": str(policy.trainable()[0][1].dtype).removeprefix("torch."),
+            **({"strategy": self.start.strategy} if self.ranks.size > 1 else {}),
         }
-
-    def _write_model(self, folder: Path) -> None:
-        policy: Policy = self.state.policy
-        policy.model.save_pretrained(folder)  # type: ignore[operator]
-        policy.tokenizer.save_pretrained(folder)
 
     def summary(self) -> dict[str, Any]:
         """What the last lines of a run say."""
@@ -377,7 +411,9 @@ def check_space(session: Session) -> None:
     trained = sum(p.numel() * 8 for _, p in session.state.policy.trainable())
     keep_last = session.config.checkpoint.keep_last
     try:
-        note = check_disk(session.run, checkpoint_bytes=parameters + trained, keep_last=keep_last)
+        note = session.ranks.from_first(
+            lambda: check_disk(session.run, checkpoint_bytes=parameters + trained, keep_last=keep_last)
+        )
     except Exit as error:
         if not session.start.is_forced:
             raise

@@ -23,11 +23,13 @@ from gradus.exits import Code, Exit
 from gradus.keys import Resume
 from gradus.recipe import Resolved, diff, leaves, resolve, to_yaml
 from gradus.redaction import find_secret, redact
+from gradus.rollout.ranks import ALONE, Ranks
 from gradus.rundir import RunDirectory, disk_errors, is_free, read_json
 from gradus.train.place import inside, made_name, next_free
 
 if TYPE_CHECKING:
     from gradus.train.checkpoint import Checkpoint
+    from gradus.train.launch import Launch, Strategy
 
 Kind = Literal["train", "sft"]
 Change = tuple[str, object, object, Resume]
@@ -58,6 +60,10 @@ class Start:
     """What is known of a checkpoint's manifest; the trainer adds device and dtype."""
     is_forced: bool = False
     """Whether a disk that is too small is only warned of."""
+    ranks: Ranks = ALONE
+    """The processes of the run."""
+    strategy: Strategy = "ddp"
+    """How they share the work."""
 
     def close(self) -> None:
         """Gives the lock back."""
@@ -68,6 +74,32 @@ class Start:
 
     def __exit__(self, *_: object) -> None:
         self.close()
+
+
+def opened_together(launch: Launch, open_start: Callable[[], Start]) -> Start:
+    """``open_start()`` in the first process of a run; in the others the same run, which they only look at."""
+    own: list[Start] = []
+
+    def facts() -> tuple[Any, ...]:
+        own.append(open_start())
+        start = own[0]
+        step = None if start.checkpoint is None else start.checkpoint.step
+        return start.run.path, start.resolved, start.kind, start.action, start.attempt, step, start.identity
+
+    path, resolved, kind, action, attempt, step, identity = launch.ranks.from_first(facts)
+    if own:
+        start = own[0]
+    else:
+        from gradus.train.onlooker import Onlooker
+
+        start = Start(Onlooker(path), resolved, kind, action, attempt, identity=identity)
+        if step is not None:
+            from gradus.train.checkpoint import load_step
+
+            start.checkpoint = load_step(start.run, step)
+    start.ranks, start.strategy = launch.ranks, launch.strategy
+    start.notes += launch.notes
+    return start
 
 
 def open_run(

@@ -53,8 +53,8 @@ class TrainState:
     """JSON-able facts. ``unrecorded`` is the row of a step whose evaluation a signal cut off."""
 
     def tensors(self) -> dict[str, Tensor]:
-        """The tensor half of a checkpoint."""
-        tensors = self.optimizer.tensors()
+        """The tensor half of a checkpoint; moments that are shared out have files of their own (`train.shards`)."""
+        tensors = {} if self.optimizer.is_sharded else self.optimizer.tensors()
         for number, batch in enumerate(self.pending):
             tensors |= batch.tensors(f"pending.{number}")
         tensors["rng.torch"] = torch.get_rng_state()

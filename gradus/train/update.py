@@ -9,6 +9,7 @@ import contextlib
 import math
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import torch
@@ -19,9 +20,11 @@ from gradus.algo.loss import token_loss
 from gradus.algo.presets import Algorithm
 from gradus.policy.load import Policy
 from gradus.policy.logprobs import completion_logprobs
+from gradus.rollout.ranks import ALONE, Ranks
 from gradus.seeds import seed_of
 from gradus.train.batch import Batch, microbatches
-from gradus.train.optimizer import Optimizer
+from gradus.train.memory import is_out_of_memory
+from gradus.train.optimizer import WHOLE, Optimizer, Passes
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -51,6 +54,7 @@ def update(
     reference: nn.Module | None = None,
     poll: Callable[[], None] = lambda: None,
     shrink: Callable[[Settings, Exception], Settings] | None = None,
+    ranks: Ranks = ALONE,
 ) -> dict[str, float]:
     """Takes the step and returns its metrics. ``train/skipped`` is 1, and nothing has changed, where loss or gradient
     were not finite. With ``kl_coef`` > 0 the reference is ``reference``, or the policy without its adapter.
@@ -59,18 +63,18 @@ def update(
     ``shrink`` is asked when the gradients did not fit into memory: it raises, or gives settings to begin again with.
     """
     while True:
-        diagnostics = Diagnostics(settings.algorithm)
         try:
-            loss = accumulate(policy, batch, settings, reference=reference, poll=poll, diagnostics=diagnostics)
+            loss, diagnostics = _accumulate_together(policy, optimizer, batch, settings, reference, poll, ranks)
             break
         except (MemoryError, RuntimeError) as error:
-            if shrink is None:
+            if shrink is None or optimizer.is_sharded:  # which has lost the others by now
                 raise
             smaller = shrink(settings, error)
         optimizer.drop_gradients()
         settings = smaller
     metrics = {"loss": loss, "learning_rate": settings.learning_rate, **diagnostics.finish()}
     norm = optimizer.clip() if metrics.get("entropy") is not None else 0.0
+    ranks.agree("the gradient's norm", norm)
     metrics["grad_norm"] = norm
     is_finite = math.isfinite(loss) and math.isfinite(norm)
     metrics["train/skipped"] = 0.0 if is_finite else 1.0
@@ -81,6 +85,33 @@ def update(
     return metrics
 
 
+def _accumulate_together(
+    policy: Policy,
+    optimizer: Optimizer,
+    batch: Batch,
+    settings: Settings,
+    reference: nn.Module | None,
+    poll: Callable[[], None],
+    ranks: Ranks,
+) -> tuple[float, Diagnostics]:
+    """The loss and the diagnostics of all processes, each of which has the gradient of its part afterwards."""
+
+    def accumulated() -> tuple[float, Diagnostics]:
+        own = Diagnostics(settings.algorithm)
+        try:
+            loss = accumulate(
+                policy, batch, settings, reference=reference, poll=poll, diagnostics=own, passes=optimizer, ranks=ranks
+            )
+        except RuntimeError as error:
+            if ranks.size > 1 and is_out_of_memory(error):
+                raise MemoryError(str(error)) from error  # all must take it for the same
+            raise
+        return loss, own if ranks.size == 1 else own.on_cpu()
+
+    parts = ranks.gather(accumulated()) if optimizer.is_sharded else ranks.each(accumulated)
+    return sum(loss for loss, _ in parts), Diagnostics.joined([own for _, own in parts])
+
+
 def accumulate(
     policy: Policy,
     batch: Batch,
@@ -89,44 +120,60 @@ def accumulate(
     reference: nn.Module | None = None,
     poll: Callable[[], None] = lambda: None,
     diagnostics: Diagnostics | None = None,
+    passes: Passes = WHOLE,
+    ranks: Ranks = ALONE,
 ) -> float:
-    """Adds the gradient of the whole batch to the parameters, micro-batch by micro-batch; returns the loss."""
+    """Adds the gradient of this process's part of the batch to the parameters, micro-batch by micro-batch; returns its
+    part of the loss. The weights of the batch are those of the whole step, so that parts add up."""
     loss = 0.0
-    for number, chosen in enumerate(cuts_of(batch, settings)):
+    cuts = cuts_of(batch, settings, ranks)
+    if passes.is_sharded:  # all go through the weights together: as many micro-batches, and a signal for all
+        cuts += [[]] * (max(ranks.gather(len(cuts))) - len(cuts))
+        poll = partial(ranks.each, poll)  # type: ignore[assignment]
+    of_rank = (ranks.rank,) if ranks.size > 1 else ()
+    for number, chosen in enumerate(cuts):
         poll()
-        torch.manual_seed(seed_of("update", *settings.seed_parts, number))
-        loss += _accumulate_one(policy, batch, chosen, settings, reference, diagnostics)
+        torch.manual_seed(seed_of("update", *settings.seed_parts, number, *of_rank))
+        part, terms = _loss_of(policy, batch, chosen, settings, passes, reference)
+        passes.backward(part, is_last=number == len(cuts) - 1)
+        loss += float(part.detach())
+        if diagnostics is not None and chosen:
+            diagnostics.add(**terms)
     return loss
 
 
-def cuts_of(batch: Batch, settings: Settings) -> list[list[int]]:
-    """The completions of each forward pass; those that have no gradient are left out."""
+def cuts_of(batch: Batch, settings: Settings, ranks: Ranks = ALONE) -> list[list[int]]:
+    """The completions of each forward pass of this process; those that have no gradient are left out."""
     return microbatches(
         batch,
         max_tokens=settings.microbatch_tokens,
         max_size=settings.microbatch_size,
         needs_advantage=settings.algorithm.kl_coef == 0 and settings.algorithm.entropy_coef == 0,
+        ranks=ranks,
     )
 
 
-def _accumulate_one(
+def _loss_of(
     policy: Policy,
     batch: Batch,
     chosen: list[int],
     settings: Settings,
+    passes: Passes,
     reference: nn.Module | None,
-    diagnostics: Diagnostics | None,
-) -> float:
-    algorithm, device = settings.algorithm, policy.device
+) -> tuple[Tensor, dict[str, Any]]:
+    """Loss of one micro-batch, and what its diagnostics are made of. Without completions it is 0, with a gradient."""
+    algorithm, device, is_counted = settings.algorithm, policy.device, bool(chosen)
+    chosen = chosen or [0]
     trees = _trees(batch, chosen)
-    logprobs_BT, entropy_BT = completion_logprobs(policy.model, **trees, temperature=settings.temperature)
+    logprobs_BT, entropy_BT = passes.logprobs(policy.model, **trees, temperature=settings.temperature)
     longest = logprobs_BT.shape[1]
     mask_BT = batch.mask_BT[chosen, :longest].to(device)
     advantages_B = batch.advantages_B[chosen].to(device)
     reference_BT: Tensor | None = None
     if algorithm.kl_coef > 0:
         with torch.no_grad(), reference_model(policy, reference) as model:
-            reference_BT, _ = completion_logprobs(model, **trees, temperature=settings.temperature)
+            compute = completion_logprobs if model is reference else passes.logprobs
+            reference_BT, _ = compute(model, **trees, temperature=settings.temperature)
     terms = token_loss(
         algorithm=algorithm,
         policy_logprobs_BT=logprobs_BT,
@@ -137,11 +184,10 @@ def _accumulate_one(
         entropy_BT=entropy_BT,
     )
     weights_BT = batch.weights_BT[chosen, :longest].to(device, logprobs_BT.dtype)
-    loss = (weights_BT * terms.total_BT).sum()
-    loss.backward()
-    if diagnostics is not None:
-        diagnostics.add(terms, advantages_B=advantages_B, mask_BT=mask_BT, entropy_BT=entropy_BT)
-    return float(loss.detach())
+    if not is_counted:
+        weights_BT = torch.zeros_like(weights_BT)
+    facts = {"terms": terms, "advantages_B": advantages_B, "mask_BT": mask_BT, "entropy_BT": entropy_BT}
+    return (weights_BT * terms.total_BT).sum(), facts
 
 
 @contextlib.contextmanager

@@ -8,13 +8,14 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Callable, Sequence
+from functools import partial
 from typing import Any
 
 import torch
 
 from gradus.data.problems import Problems, load_answers
 from gradus.policy.load import Policy
-from gradus.policy.logprobs import completion_logprobs
+from gradus.rollout.ranks import ALONE, Ranks
 from gradus.seeds import seed_of
 from gradus.tasks.base import Task
 from gradus.train.optimizer import Optimizer
@@ -41,7 +42,7 @@ def sft(start: Start, problems: Problems | None = None) -> dict[str, Any]:
 
 def take_step(session: Session) -> None:
     """One optimizer step on the oracle answers of the next problems."""
-    session.stop.poll()
+    session.poll()
     started = time.monotonic()
     state, config, tasks = session.state, session.config, session.problems.tasks
     problems = state.curriculum.draw(state.step)
@@ -55,6 +56,7 @@ def take_step(session: Session) -> None:
         microbatch_tokens=config.optimizer.microbatch_tokens,
         seed_parts=(config.seed, state.replay, state.step + 1, 0),
         poll=session.stop.poll,
+        ranks=session.ranks,
     )
     session.count_skip(row)
     state.counters["num_tokens"] += sum(len(prompt) + len(answer) for prompt, answer in examples)
@@ -76,24 +78,37 @@ def sft_update(
     microbatch_tokens: int,
     seed_parts: tuple[int, ...],
     poll: Callable[[], None] = lambda: None,
+    ranks: Ranks = ALONE,
 ) -> dict[str, float]:
-    """One optimizer step on the mean cross-entropy of all answer tokens (nats per token)."""
+    """One optimizer step on the mean cross-entropy of all answer tokens (nats per token). Several ``ranks`` learn from
+    every ``size``-th answer each."""
     num_tokens = sum(len(answer) for _, answer in examples)
-    loss = 0.0
-    for number, chosen in enumerate(_cuts(examples, microbatch_tokens)):
-        poll()
-        torch.manual_seed(seed_of("update", *seed_parts, number))
-        logprobs_BT, _ = completion_logprobs(
-            policy.model,
-            prompts=[prompt for prompt, _ in chosen],
-            completions=[answer for _, answer in chosen],
-            prompt_of=range(len(chosen)),
-            temperature=1.0,
-        )
-        part = -logprobs_BT.sum() / num_tokens
-        part.backward()
-        loss += float(part.detach())
+    cuts = _cuts(ranks.part(examples), microbatch_tokens)
+    if optimizer.is_sharded:  # all go through the weights together
+        cuts += [[]] * (max(ranks.gather(len(cuts))) - len(cuts))
+        poll = partial(ranks.each, poll)  # type: ignore[assignment]
+    of_rank = (ranks.rank,) if ranks.size > 1 else ()
+
+    def accumulated() -> float:
+        loss = 0.0
+        for number, chosen in enumerate(cuts):
+            poll()
+            torch.manual_seed(seed_of("update", *seed_parts, number, *of_rank))
+            logprobs_BT, _ = optimizer.logprobs(
+                policy.model,
+                prompts=[prompt for prompt, _ in chosen or examples[:1]],
+                completions=[answer for _, answer in chosen or examples[:1]],
+                prompt_of=range(len(chosen) or 1),
+                temperature=1.0,
+            )
+            part = -logprobs_BT.sum() / num_tokens * (1 if chosen else 0)
+            optimizer.backward(part, is_last=number == len(cuts) - 1)
+            loss += float(part.detach())
+        return loss
+
+    loss = sum(ranks.gather(accumulated()) if optimizer.is_sharded else ranks.each(accumulated))
     norm = optimizer.clip()
+    ranks.agree("the gradient's norm", norm)
     is_finite = math.isfinite(loss) and math.isfinite(norm)
     if is_finite:
         optimizer.step(learning_rate=learning_rate)

@@ -98,6 +98,11 @@ IMAGES: Mapping[str, Image] = {
     "records.rollouts_every_steps": Ours(),
     "tracking.sinks": Ours(),
     "tracking.project": Ours(),
+    "parallel.strategy": Refused("it shards with fsdp2", "remove it"),
+    "parallel.num_nodes": Refused("its launcher counts machines", "give trainer.nnodes in backend.extra"),
+    "parallel.devices_per_node": Refused(
+        "its launcher counts devices", "give trainer.n_gpus_per_node in backend.extra"
+    ),
     "backend.name": Ours(),
     "backend.ray_address": Ours(),
     "backend.extra": Ours(),

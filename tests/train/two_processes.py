@@ -1,0 +1,137 @@
+"""Two real processes over gloo: `together` starts them, and each runs one scenario of this module.
+
+A scenario returns what its process found; a start costs seconds of imports, so scenarios hold much.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import socket
+import subprocess
+import sys
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from gradus.config import OptimizerConfig
+from gradus.exits import Exit
+from gradus.rollout.ranks import ALONE, Ranks
+from gradus.train.batch import collate
+from gradus.train.interrupt import Interrupted
+from gradus.train.launch import Strategy, joined
+from gradus.train.parallel import optimizer_for
+from gradus.train.update import update
+from tests.train.test_update import GROUPS, policy_of, settings
+
+SECONDS = 400
+"""A start takes some on a busy machine."""
+UPDATES = (
+    (GROUPS, settings(microbatch_tokens=20)),
+    (GROUPS[1:], settings("dr_grpo", microbatch_size=2)),  # all that counts is in one group: one process has nothing
+    (GROUPS, settings("gspo", kl_coef=0.1)),
+)
+"""Uneven lengths, many micro-batches, a process without work, a term of the loss that all completions have."""
+
+
+def together(scenario: str, folder: Path, *, size: int = 2, **environment: str) -> list[dict[str, Any]]:
+    """Runs ``scenario`` in ``size`` processes and returns what each of them found, by rank."""
+    with socket.socket() as found:
+        found.bind(("127.0.0.1", 0))
+        port = str(found.getsockname()[1])
+    common = {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": port, "WORLD_SIZE": str(size), **environment}
+    processes = [
+        subprocess.Popen(
+            [sys.executable, "-m", "tests.train.two_processes", scenario, str(folder)],
+            env={**os.environ, **common, "RANK": str(rank), "LOCAL_RANK": str(rank)},
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+        )
+        for rank in range(size)
+    ]
+    try:
+        said = [process.communicate(timeout=SECONDS)[0] for process in processes]
+    finally:
+        for process in processes:
+            process.kill()
+    assert [process.returncode for process in processes] == [0] * size, "\n".join(said)
+    return [torch.load(folder / f"{scenario}-{rank}.pt", weights_only=True) for rank in range(size)]
+
+
+def learned(ranks: Ranks = ALONE, strategy: Strategy = "ddp") -> dict[str, Any]:
+    """What updates on stored rollouts come to: the metrics and the gradient of each, and the weights of the last."""
+    policy, reference = policy_of(), policy_of()
+    optimizer = optimizer_for(policy, OptimizerConfig(learning_rate=1e-4), ranks, strategy)
+    take_step, gradients = optimizer.step, list[dict[str, torch.Tensor]]()
+
+    def step(**options: Any) -> None:
+        if not strategy.startswith("zero"):  # DeepSpeed keeps them to itself
+            gradients.append({name: _whole(parameter.grad).clone() for name, parameter in policy.trainable()})
+        take_step(**options)
+
+    optimizer.step = step  # type: ignore[method-assign]
+    metrics = []
+    for groups, chosen in UPDATES:
+        batch = collate(groups, algorithm=chosen.algorithm, max_tokens=16)
+        rate = replace(chosen, learning_rate=1e-4)
+        metrics.append(update(policy, optimizer, batch, rate, reference=reference.model, ranks=ranks))
+    whole = optimizer.full_weights() if optimizer.has_copy else policy.trainable()
+    weights = {name: value.detach().clone() for name, value in whole}
+    return {"metrics": metrics, "gradients": gradients, "weights": weights}
+
+
+def _whole(value: Any) -> torch.Tensor:
+    return value.full_tensor() if hasattr(value, "full_tensor") else value
+
+
+def raised(work: Callable[[], object]) -> list[Any]:
+    """Type and words of what ``work`` raises."""
+    try:
+        work()
+    except Exception as error:
+        return [type(error).__name__, str(error), int(error.code) if isinstance(error, Exit) else -1]
+    return []
+
+
+def fails(ranks: Ranks, who: int, error: Exception) -> list[Any]:
+    """What this process raises when process ``who`` fails with ``error``."""
+
+    def work() -> int:
+        if ranks.rank == who:
+            raise error
+        return ranks.rank
+
+    return raised(lambda: ranks.each(work))
+
+
+def whole(folder: Path) -> dict[str, Any]:
+    """Everything that processes with whole weights do: a run, updates, failures."""
+    from gradus.verbs import run
+    from tests.train.runs import config_of
+
+    config = config_of(folder / "policy", num_steps=2, evaluation={"num_problems": 3, "samples_per_problem": 2})
+    summary = run("train", config, runs_dir=folder / "two")
+    found: dict[str, Any] = {"summary": json.dumps(summary)}
+    with joined(config, "train") as launch:
+        ranks = launch.ranks
+        found |= {"ddp": learned(ranks), "fsdp2": learned(ranks, "fsdp2")}
+        found["order"] = ranks.joined(ranks.gather(ranks.part(range(5))))
+        found["from_first"] = ranks.from_first(lambda: os.environ["RANK"])
+        found["value_error"] = fails(ranks, 1, ValueError("sampling.max_tokens=0; use 1"))
+        found["signal"] = fails(ranks, 1, Interrupted("SIGTERM"))
+        found["defect"] = fails(ranks, 1, KeyError("lost"))
+        found["first_fails"] = raised(
+            lambda: ranks.from_first(lambda: [][0]) if ranks.is_first else ranks.from_first(dict)
+        )
+        found["disagree"] = raised(lambda: ranks.agree("the number", ranks.rank))
+    return found
+
+
+if __name__ == "__main__":
+    torch.set_num_threads(1)
+    found = globals()[sys.argv[1]](Path(sys.argv[2]))
+    torch.save(found, Path(sys.argv[2]) / f"{sys.argv[1]}-{os.environ['RANK']}.pt")
