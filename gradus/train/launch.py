@@ -176,7 +176,12 @@ def _unused(config: Config, environment: Mapping[str, str]) -> Iterator[str]:
 @contextlib.contextmanager
 def joined(config: Config, kind: str) -> Iterator[Launch]:
     """Examines the launch and joins the other processes until the end of the ``with``. Alone it does nothing."""
-    launch = examine(config, kind)
+    try:
+        launch = examine(config, kind)
+    except ValueError:
+        if os.environ.get("RANK", "0") != "0":
+            console.hush()  # the first process says the same
+        raise
     if launch.ranks.size == 1:
         yield launch
         return
