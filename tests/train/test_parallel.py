@@ -88,7 +88,7 @@ def test_one_process_goes_on_where_two_stopped(folder, found):
         folder / "two",
     )
     assert summary["step"] == 3
-    assert "exact bits not promised: world_size 2 → 1" in (folder / "two/run/events.log").read_text()
+    assert r"exact bits not promised: world_size 2 \u2192 1" in (folder / "two/run/events.log").read_text()
 
 
 def test_all_hear_of_what_one_meets(found):
