@@ -64,10 +64,13 @@ def main() -> None:
 
 
 def _show_warning(message: Warning | str, category: type[Warning], *_: object) -> None:
-    """A warning of ours or of a library as a line for people, without the place in the source where it was raised."""
+    """A warning as a line for people, without the place in the source; what a library will do in future is a detail."""
     from gradus import console
 
-    console.warn(str(message) if category is UserWarning else f"{category.__name__}: {message}")
+    if issubclass(category, (FutureWarning, DeprecationWarning, PendingDeprecationWarning)):
+        console.debug(f"{category.__name__}: {message}")
+    else:
+        console.warn(str(message))
 
 
 def run(arguments: Sequence[str]) -> int:

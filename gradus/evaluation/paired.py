@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from dataclasses import replace
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -26,20 +27,27 @@ def paired_interval(
 ) -> Estimate:
     """Mean of per-problem differences, trained minus base, with its t interval.
 
-    Where all differences are equal the t interval would have no width. With ``bounds`` (lowest and highest possible
-    difference) it is then as wide as the exact bound on the share of problems that may still behave otherwise, each by
-    as much as is possible; without bounds there is none.
+    With ``bounds`` (lowest and highest possible difference) the interval ends there. Where all differences are equal the
+    t interval would have no width; with bounds it is then as wide as the exact bound on the share of problems that may
+    still behave otherwise, each by as much as is possible, and without bounds there is none.
     """
     differences = np.asarray(differences_P, float)
     estimate = mean_interval(differences, clusters_P)
     if len(differences) < 2 or np.ptp(differences) > 0 or estimate.low is None:
-        return estimate
+        return estimate if bounds is None else _inside(estimate, bounds)
     value, num_units = float(differences[0]), len(differences if clusters_P is None else set(clusters_P))
     if bounds is None:
         return Estimate(value=value, se=0.0, num_problems=len(differences), reason="every difference is the same")
     others = 1.0 - beta_quantile(0.025, num_units, 1)
     low, high = (value + others * (bound - value) for bound in bounds)
     return Estimate(value=value, low=low, high=high, se=0.0, num_problems=len(differences))
+
+
+def _inside(estimate: Estimate, bounds: tuple[float, float]) -> Estimate:
+    """The part of the interval that is possible."""
+    if estimate.low is None or estimate.high is None:
+        return estimate
+    return replace(estimate, low=max(estimate.low, bounds[0]), high=min(estimate.high, bounds[1]))
 
 
 def sign_flip(

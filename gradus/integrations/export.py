@@ -1,8 +1,8 @@
 """`gradus export`: a checkpoint of a run as a folder that transformers, peft and vLLM load without gradus.
 
 The folder holds the weights (the adapter alone, or merged into its base), the tokenizer and chat template of training,
-a model card with results and intervals, and under ``gradus/`` what is needed to repeat the run. It appears complete or
-not at all. Nothing leaves the machine but by `push`.
+a model card with results and intervals, a benchmark's number for the Hub where one was measured, and under ``gradus/``
+what is needed to repeat the run. It appears complete or not at all. Nothing leaves the machine but by `push`.
 """
 
 from __future__ import annotations
@@ -11,8 +11,9 @@ import shutil
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from gradus import durable
-from gradus.integrations.model_card import model_card
+from gradus import durable, yaml12
+from gradus.integrations.hub_results import hub_results
+from gradus.integrations.model_card import model_card, results_of
 from gradus.jsonl import read_json
 from gradus.rundir import RunDirectory
 
@@ -66,6 +67,7 @@ def export(located: Located, out: Path, *, merge: bool = False, dtype: Dtype | N
         shutil.copyfile(source.parent / "MANIFEST.json", records / "MANIFEST.json")
         card, notes = model_card(run, located.step, is_adapter=is_adapter and not merge, adapter_base=base)
         (temporary / "README.md").write_text(card, encoding="utf-8")
+        notes += _write_hub_results(run, located.step, temporary)
         if out.exists():
             out.rmdir()
         durable.rename(temporary, out)
@@ -81,6 +83,17 @@ def export(located: Located, out: Path, *, merge: bool = False, dtype: Dtype | N
         "files": files,
         "notes": notes,
     }
+
+
+def _write_hub_results(run: RunDirectory, step: int, folder: Path) -> list[str]:
+    """Writes `.eval_results/` where a benchmark's whole test split was evaluated; notes on why there is none."""
+    tree = yaml12.read((run.path / "resolved.yaml").read_bytes(), "resolved.yaml").value
+    files, notes = hub_results(tree, results_of(run, step, str(tree["evaluation"]["split"])))
+    if files:
+        (folder / ".eval_results").mkdir()
+    for name, text in files.items():
+        (folder / ".eval_results" / name).write_text(text, encoding="utf-8")
+    return notes
 
 
 def push(folder: Path, repository: str, *, is_private: bool = True) -> str:

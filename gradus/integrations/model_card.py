@@ -21,7 +21,7 @@ def model_card(run: RunDirectory, step: int, *, is_adapter: bool, adapter_base: 
     """(text of README.md, notes for the user on what it leaves out)."""
     tree = yaml12.read((run.path / "resolved.yaml").read_bytes(), "resolved.yaml").value
     base, revision = adapter_base or str(tree["model"]["path"]), tree["model"].get("revision")
-    results = _results(run, step, str(tree["evaluation"]["split"]))
+    results = results_of(run, step, str(tree["evaluation"]["split"]))
     notes = [] if results else ["no results: evaluate the base and this step, then export again"]
     licence = _licence(base)
     if licence is None:
@@ -31,7 +31,7 @@ def model_card(run: RunDirectory, step: int, *, is_adapter: bool, adapter_base: 
     return f"---\n{yaml12.write(front)}---\n{body}", notes
 
 
-def _results(run: RunDirectory, step: int, split: str) -> dict[str, Comparison]:
+def results_of(run: RunDirectory, step: int, split: str) -> dict[str, Comparison]:
     """Base against this step, for each set that holds both; the run's own split first."""
     folder = run.path / "evaluations"
     names = sorted(entry.name for entry in folder.iterdir() if entry.is_dir()) if folder.is_dir() else []

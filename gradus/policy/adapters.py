@@ -22,7 +22,8 @@ def add_lora(model: Any, config: ModelConfig, *, seed: int) -> Any:
     assert lora is not None
     _check_targets(model, lora)
     torch.manual_seed(seed_of("init", seed))
-    model.config.name_or_path = config.path
+    # peft writes it down: the base as the recipe names it, not where it lies on this machine
+    model.name_or_path = model.config.name_or_path = config.path
     return get_peft_model(
         model,
         PeftLoraConfig(

@@ -119,3 +119,14 @@ def test_rows_that_do_not_fit_are_named(change, message):
     change(made)
     with pytest.raises(ValueError, match=message):
         summarize(made)
+
+
+def test_buckets_stand_from_easy_to_hard():
+    made = made_rows([1] * 6)
+    for row, bucket in zip(made, ["hard", "medium", "easy"] * 2, strict=True):
+        row["bucket"] = bucket
+    summary = summarize(made)
+    assert list(summary["by_bucket"]) == ["easy", "medium", "hard"]
+    assert list(summary["by_domain_bucket"]) == [
+        f"{d} × {b}" for d in ("even", "odd") for b in ("easy", "medium", "hard")
+    ]

@@ -97,3 +97,10 @@ def test_detectable_difference_table():
     for count, expected in {50: 19.8, 100: 14.0, 200: 9.9, 500: 6.3, 1319: 3.9}.items():
         assert 100 * detectable_difference(0.5, count) == pytest.approx(expected, abs=0.05)
     assert 100 * detectable_difference(0.35, 100) == pytest.approx(9.8, abs=0.05)
+
+
+def test_an_interval_holds_only_what_is_possible():
+    differences = [1.0] * 5 + [0.0]
+    assert paired_interval(differences).high > 1
+    inside = paired_interval(differences, bounds=(-1.0, 1.0))
+    assert (inside.high, inside.low) == (1.0, paired_interval(differences).low)

@@ -81,6 +81,12 @@ def test_the_adapter_loads_in_peft_with_the_same_logits(short) -> None:
     assert (theirs - without).abs().max() > 1e-4, "the adapter says something"
 
 
+def test_an_adapter_names_its_base_as_the_recipe_does(short) -> None:
+    """Not by a folder of this machine: the run goes on, and its adapter loads, wherever gradus is installed."""
+    found = sorted(short.glob("checkpoints/step_*/model/adapter_config.json"))
+    assert found and {json.loads(path.read_text())["base_model_name_or_path"] for path in found} == {"nano/economy"}
+
+
 def policy_messages():
     from gradus.tasks.base import load_task
 
