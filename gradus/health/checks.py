@@ -187,6 +187,7 @@ def reward_hacking(history: History, setting: Setting, limits: Limits) -> list[L
     worst = max(found, key=lambda one: (one.is_hacked, one.is_flat, one.value))
     is_hacked = any(one.is_hacked for one in found)
     is_flat = not is_hacked and any(one.is_flat for one in found)
+    levels: tuple[tuple[Severity, bool], ...] = (("WARN", is_hacked), ("INFO", is_flat))
     return [
         Level(
             severity=severity,
@@ -196,7 +197,7 @@ def reward_hacking(history: History, setting: Setting, limits: Limits) -> list[L
             threshold=worst.limit,
             detail=worst.detail,
         )
-        for severity, is_on in (("WARN", is_hacked), ("INFO", is_flat))
+        for severity, is_on in levels
     ]
 
 
