@@ -1,8 +1,9 @@
-"""LoRA adapters and 4-bit base weights."""
+"""LoRA adapters: made, loaded and written; and 4-bit base weights."""
 
 from __future__ import annotations
 
 import importlib.util
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -44,6 +45,15 @@ def load_adapter(model: Any, folder: str, *, is_trainable: bool) -> Any:
     from peft import PeftModel
 
     return PeftModel.from_pretrained(model, folder, is_trainable=is_trainable)
+
+
+def save_model(model: Any, folder: Path) -> None:
+    """Writes the weights, of an adapted model the adapter alone. No adapter touches embeddings, so peft need not look
+    for the base's config, on the Hub if it is no folder, to see whether its vocabulary has grown."""
+    if hasattr(model, "peft_config"):
+        model.save_pretrained(folder, save_embedding_layers=False)
+    else:
+        model.save_pretrained(folder)
 
 
 def quantization(device: torch.device, dtype: torch.dtype) -> dict[str, Any]:

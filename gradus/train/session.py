@@ -21,6 +21,7 @@ from gradus.exits import Code, Exit
 from gradus.health.monitor import Monitor, setting_of
 from gradus.health.rule import Alert
 from gradus.jsonl import finite
+from gradus.policy.adapters import save_model
 from gradus.policy.load import Policy, load_policy, use_threads
 from gradus.rundir import RunDirectory, read_jsonl
 from gradus.tracking.followers import Followers
@@ -287,7 +288,7 @@ class Session:
         state, config = self.state, self.config.checkpoint
 
         def write_model(folder: Path) -> None:
-            sampler.model.save_pretrained(folder)  # type: ignore[operator]
+            save_model(sampler.model, folder)
             sampler.tokenizer.save_pretrained(folder)
             if shards is not None:
                 take_shards(shards, folder.parent)

@@ -18,6 +18,7 @@ from gradus.algo.presets import Algorithm, resolve_algorithm
 from gradus.data.problems import Problems, load_problems
 from gradus.exits import Code, Exit
 from gradus.jsonl import read_jsonl
+from gradus.policy.adapters import save_model
 from gradus.policy.load import resolve_address
 from gradus.train.address import at_address
 from gradus.train.backends.verl_check import differences
@@ -147,7 +148,7 @@ class Child:
                 )
             )  # fmt: skip
         if config.model.lora is not None:  # as a native run makes it, so that both begin alike
-            session.state.policy.model.save_pretrained(self._folder / ADAPTER)  # type: ignore[operator]
+            save_model(session.state.policy.model, self._folder / ADAPTER)
             session.state.policy.tokenizer.save_pretrained(self._folder / ADAPTER)
         model, _ = resolve_address(at_address(config.model)[0].path)
         place = Place(
