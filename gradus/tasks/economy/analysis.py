@@ -321,7 +321,7 @@ def _strata_table(found: Mapping[str, Any]) -> dict[str, Any]:
     rows = []
     for cell in found["strata"]:
         interval = f"{cell['low']:+.3f} to {cell['high']:+.3f}" if "low" in cell else "too few"
-        worked = {1: "worked", 0: "did not"}.get(cell["worked"], "–")
+        worked = {1: "worked", 0: "did not work"}.get(cell["worked"], "–")
         wealth = {0: "poor", 1: "middle", 2: "rich"}.get(cell["wealth_tercile"], "–")
         rows.append(
             [f"{cell['regime']}, {worked}, {wealth}", str(cell["num"]), _text(cell["base"]), _text(cell["trained"]),

@@ -31,6 +31,10 @@ SHOWN = {
 """Metric to its name and unit; the order of the table."""
 
 
+STABLE = (0.02, 0.15)
+"""Yearly unemployment of an economy that works."""
+
+
 def loop_table(loops: Mapping[str, Loop]) -> dict[str, Any]:
     """Title, head, rows of text and reading of one or two loops by name; with two, also second minus first, paired."""
     first = next(iter(loops.values()))
@@ -46,6 +50,7 @@ def loop_table(loops: Mapping[str, Loop]) -> dict[str, Any]:
         "rows": rows,
         "reading": " ".join(
             [
+                _in_words(*list(loops.items())[-1]),
                 f"{len(first.metrics['utility_mean'])} economies of {first.months} months; the policy decides for "
                 f"{first.share:.0%} of the households. Means, with the range of the middle 90 % of the economies; "
                 "both models meet the same shocks.",
@@ -70,9 +75,28 @@ def _judged(name: str, loop: Loop) -> str:
     return f"{words}; Phillips r {loop.phillips_verdict()}."
 
 
+def _in_words(name: str, loop: Loop) -> str:
+    """The answer to the question of the title."""
+    found = {key: loop.summary()[f"unemployment_{key}"]["mean"] for key in ("mean", "min", "max")}
+    low, high = STABLE
+    is_stable = low <= found["min"] and found["max"] <= high
+    where = f"{'between' if is_stable else 'not between'} {low:.0%} and {high:.0%}"
+    return (
+        f"With the {name} policy {found['mean']:.1%} of all are unemployed, {found['min']:.1%} in the best year and "
+        f"{found['max']:.1%} in the worst: {where}{', as in an economy that works' if is_stable else ''}."
+    )
+
+
 def _range(found: Mapping[str, Any], unit: str, *, is_gap: bool = False) -> str:
     if found["mean"] is None:
         return "undefined"
     sign, scale, digits = "+" if is_gap else "", 100.0 if unit == "%" else 1.0, 1 if unit == "%" else 2
-    mean, low, high = (format(found[name] * scale, f"{sign}.{digits}f") for name in ("mean", "low", "high"))
-    return f"{mean}{' %' if unit else ''} [{low}, {high}]"
+    mean, low, high = (_number(found[name] * scale, sign, digits) for name in ("mean", "low", "high"))
+    named = f" {'pp' if is_gap else '%'}" if unit else ""
+    return f"{mean}{named} [{low}, {high}]"
+
+
+def _number(value: float, sign: str, digits: int) -> str:
+    """With a typographic minus, and without one before a zero."""
+    rounded = round(value, digits) + 0.0  # turns -0.0 into 0.0
+    return format(rounded, f"{sign}.{digits}f").replace("-", "−")
