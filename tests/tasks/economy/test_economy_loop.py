@@ -63,11 +63,11 @@ def test_tables_pair_what_met_the_same_shocks() -> None:
     assert table["title"] == "What the economy does with it"
     assert table["head"] == ["measure", "base", "trained", "trained − base"]
     assert table["reading"].startswith("With the trained policy ") and "in the worst" in table["reading"]
-    shown = dict((row[0], row[1:]) for row in table["rows"])
+    shown = {row[0]: row[1:] for row in table["rows"]}
     assert " pp [" in shown["unemployment"][2] and not any("-" in cell for row in table["rows"] for cell in row[1:])
     assert all(len(row) == 4 and all(isinstance(cell, str) for cell in row) for row in table["rows"])
     own = next(row for row in table["rows"] if row[0] == "unemployment of its households")
-    assert own[2].startswith("0.0 %") and own[3].startswith("-")
+    assert own[2].startswith("0.0 %") and own[3].startswith("−")
     longer = load_task("economy", **{**OPTIONS, "closed_loop_months": 36})
     other = longer.play(lambda prompts: ["?"] * len(prompts))
     (table,) = task.play_tables(lazy, other)
