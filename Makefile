@@ -4,7 +4,7 @@ PYTHON ?= python3.11
 BIN := .venv/bin
 TEST_THREADS := OMP_NUM_THREADS=1 MKL_NUM_THREADS=1 TOKENIZERS_PARALLELISM=false HF_HUB_OFFLINE=1
 
-.PHONY: demo test check test-slow bench lint clean extras-trl extras-4bit extras-tracking extras-verl
+.PHONY: demo test check test-slow bench lint clean extras-trl extras-4bit extras-parallel extras-tracking extras-verl
 
 demo: .venv/installed  ## Train the embedded Countdown policy, compare it with itself before, write the report
 	$(BIN)/gradus train countdown_nano
@@ -30,6 +30,9 @@ extras-trl: .venv/installed  ## What `gradus train ... --backend trl` needs, in 
 
 extras-4bit: .venv/installed  ## Base weights in 4 bits, moments in 8 bits
 	$(BIN)/pip install --quiet --editable ".[4bit]" -c constraints.txt
+
+extras-parallel: .venv/installed  ## DeepSpeed, for parallel.strategy=zero2 and zero3, and accelerate's launcher
+	$(BIN)/pip install --quiet --editable ".[parallel]" -c constraints.txt
 
 extras-tracking: .venv/installed  ## TensorBoard, Weights & Biases, trackio
 	$(BIN)/pip install --quiet --editable ".[tracking]" -c constraints.txt

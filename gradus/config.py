@@ -275,8 +275,8 @@ class CheckpointConfig(Section):
 class ParallelConfig(Section):
     """Several processes, started by `accelerate launch` or `torchrun` (docs/several-devices.md)."""
 
-    strategy: Literal["auto", "ddp", "fsdp2"] = Field(default="auto", json_schema_extra=INEXACT)
-    """``ddp``: whole weights in each. ``fsdp2``: shared out. ``auto``: as the launcher's file says."""
+    strategy: Literal["auto", "ddp", "fsdp2", "zero2", "zero3"] = Field(default="auto", json_schema_extra=INEXACT)
+    """``ddp``: whole weights in each. ``fsdp2``, ``zero2``, ``zero3``: shared out. ``auto``: as the launcher's file says."""
     num_nodes: PositiveInt = Field(default=1, json_schema_extra=INEXACT)
     """Machines."""
     devices_per_node: PositiveInt | None = Field(default=None, json_schema_extra=INEXACT)

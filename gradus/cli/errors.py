@@ -10,7 +10,7 @@ from gradus.exits import Code, Exit
 
 EXTRAS = {
     "torch": "train", "transformers": "train", "peft": "train", "safetensors": "train", "datasets": "train",
-    "pyarrow": "train", "trl": "trl", "accelerate": "trl",
+    "pyarrow": "train", "trl": "trl", "accelerate": "trl", "deepspeed": "parallel",
 }  # fmt: skip
 """Package to the extra that installs it."""
 _MACHINE = {errno.ENOSPC, errno.EIO, errno.EROFS, errno.EDQUOT, errno.EFBIG, errno.ENOMEM}

@@ -18,7 +18,7 @@ from gradus import console
 from gradus.config import Config
 from gradus.rollout.ranks import ALONE, Ranks
 
-Strategy = Literal["ddp", "fsdp2"]
+Strategy = Literal["ddp", "fsdp2", "zero2", "zero3"]
 PATIENCE = datetime.timedelta(hours=12)
 """How long a process waits for the others; one that has ended is noticed at once."""
 _DEEPSPEED = "ACCELERATE_DEEPSPEED_"
@@ -78,9 +78,11 @@ def _strategy(config: Config, environment: Mapping[str, str], size: int) -> tupl
     """The strategy of the config, or the launcher's where that is ``auto``; and why it cannot be."""
     asked, launched, found = config.parallel.strategy, None, list[str]()
     if _is_true(environment, "ACCELERATE_USE_DEEPSPEED"):
-        found.append(
-            "the launcher's file asks for DeepSpeed, which is not used here; set parallel.strategy=fsdp2 in its place"
-        )
+        stage = environment.get(f"{_DEEPSPEED}ZERO_STAGE", "2")
+        if stage in ("2", "3"):
+            launched = f"zero{stage}"
+        else:
+            found.append(f"zero_stage={stage} of the launcher's file is not known here; use 2 or 3")
     elif _is_true(environment, "ACCELERATE_USE_FSDP"):
         launched = "fsdp2"
         if environment.get("FSDP_VERSION", "1") != "2":

@@ -1,4 +1,5 @@
-"""How several processes share a policy: whole weights in each (``ddp``), or a part of them in each (``fsdp2``).
+"""How several processes share a policy: whole weights in each (``ddp``), or a part of them in each (``fsdp2``,
+``zero2``, ``zero3``).
 
 Whole weights need nothing but `Optimizer`, which sums the gradients. With parts, a forward and a backward pass fetch the
 weights of one layer at a time and give them back, so all processes must go through the policy together. Sampling would
@@ -25,6 +26,10 @@ def optimizer_for(policy: Policy, config: OptimizerConfig, ranks: Ranks, strateg
     """The optimizer of ``strategy``, which may share out the policy's weights at once. ValueError where it cannot."""
     if strategy == "fsdp2":
         return ShardedOptimizer(policy, config, ranks)
+    if strategy in ("zero2", "zero3"):
+        from gradus.train.zero import ZeroOptimizer
+
+        return ZeroOptimizer(policy, config, ranks, stage=int(strategy[-1]))
     return Optimizer(policy, config, ranks)
 
 

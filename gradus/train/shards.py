@@ -51,10 +51,19 @@ def take_shards(shards: Path, checkpoint: Path) -> None:
 
 
 def with_shards(found: Checkpoint, ranks: Ranks, strategy: Strategy) -> Checkpoint:
-    """The checkpoint with what this process needs of the parts; as it is where everything is in one file."""
+    """The checkpoint with what this process needs of the parts; as it is where everything is in one file.
+
+    ValueError where parts of DeepSpeed's are asked for by another number of processes or another strategy."""
     paths = sorted(found.path.glob(f"{PREFIX}*.safetensors"))
     saved_by = str(found.manifest.get("strategy", "ddp"))
     is_same = len(paths) == ranks.size and saved_by == strategy
+    if (saved_by.startswith("zero") or strategy.startswith("zero")) and not is_same:
+        number = found.manifest.get("world_size", 1)
+        raise ValueError(
+            f"{found.path.name} was saved by {number} processes with parallel.strategy={saved_by}, and {ranks.size} with "
+            f"{strategy} cannot take it up: DeepSpeed's parts fit only the same number and strategy. Start as before, "
+            f"or begin a new run with model.path={found.path.parent.parent}@{found.step}"
+        )
     if not paths:
         return found
     if is_same:

@@ -120,6 +120,8 @@ def test_a_plain_start_is_one_process():
         ({}, "ddp"),
         ({"ACCELERATE_USE_CPU": "true"}, "ddp"),
         ({"ACCELERATE_USE_FSDP": "true", "FSDP_VERSION": "2"}, "fsdp2"),
+        ({"ACCELERATE_USE_DEEPSPEED": "true", "ACCELERATE_DEEPSPEED_ZERO_STAGE": "2"}, "zero2"),
+        ({"ACCELERATE_USE_DEEPSPEED": "true", "ACCELERATE_DEEPSPEED_ZERO_STAGE": "3"}, "zero3"),
     ],
 )
 def test_the_launchers_file_names_the_strategy(environment, strategy):
@@ -138,7 +140,17 @@ def test_the_launchers_file_names_the_strategy(environment, strategy):
             {**ACCELERATE, "ACCELERATE_USE_FSDP": "true", "FSDP_VERSION": "2"},
             "parallel.strategy=ddp and the launcher's file asks for fsdp2",
         ),
-        ({}, {**ACCELERATE, "ACCELERATE_USE_DEEPSPEED": "true"}, "set parallel.strategy=fsdp2 in its place"),
+        ({}, {"ACCELERATE_USE_DEEPSPEED": "true"}, "parallel.strategy=zero2 needs several processes"),
+        (
+            {"parallel": {"strategy": "ddp"}},
+            {**ACCELERATE, "ACCELERATE_USE_DEEPSPEED": "true", "ACCELERATE_DEEPSPEED_ZERO_STAGE": "3"},
+            "parallel.strategy=ddp and the launcher's file asks for zero3",
+        ),
+        (
+            {},
+            {**ACCELERATE, "ACCELERATE_USE_DEEPSPEED": "true", "ACCELERATE_DEEPSPEED_ZERO_STAGE": "1"},
+            "zero_stage=1",
+        ),
         ({}, {**ACCELERATE, "ACCELERATE_USE_FSDP": "true"}, "set fsdp_version: 2"),
         ({}, {**ACCELERATE, "ACCELERATE_DEEPSPEED_CONFIG_FILE": "ds.json"}, "the DeepSpeed file ds.json is not read"),
         ({}, {**ACCELERATE, "ACCELERATE_DEEPSPEED_OFFLOAD_PARAM_DEVICE": "cpu"}, "offload_param_device=cpu"),
