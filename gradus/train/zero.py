@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import importlib.util
 import os
+import warnings
 from collections.abc import Iterator
 from typing import Any
 
@@ -44,6 +45,7 @@ class ZeroOptimizer(Optimizer):
 
     def __init__(self, policy: Policy, config: OptimizerConfig, ranks: Ranks, *, stage: int) -> None:
         need_deepspeed()
+        warnings.filterwarnings("ignore", message="`torch.distributed", category=FutureWarning)  # at every step
         if policy.device.type == "cpu":
             _on_cpu()
         import deepspeed
