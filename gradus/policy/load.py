@@ -33,6 +33,10 @@ from gradus.types import Message
 
 NANO = Path(__file__).parent / "nano"
 transformers_logging.disable_progress_bar()
+if (
+    not torch.cuda.is_available()
+):  # transformers imports DeepSpeed where it is installed, which else tells of its search
+    os.environ.setdefault("DS_ACCELERATOR", "cpu")
 _WEIGHTS = ("model.safetensors", "model.safetensors.index.json")
 
 
