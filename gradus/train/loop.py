@@ -25,9 +25,10 @@ from gradus.rollout.rollout import Timing, roll_out, sample_seeds
 from gradus.train.address import at_address
 from gradus.train.batch import Batch, collate
 from gradus.train.fitting import Fitting
+from gradus.train.limits import check_space
 from gradus.train.metrics import rollout_metrics
 from gradus.train.records import rollout_rows
-from gradus.train.session import RollBack, Session, check_space, opened
+from gradus.train.session import RollBack, Session, opened
 from gradus.train.start import Start
 from gradus.train.update import Settings, update
 from gradus.types import Group, Problem

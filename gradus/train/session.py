@@ -30,10 +30,10 @@ from gradus.train.address import at_address
 from gradus.train.checkpoint import Checkpoint, Saver
 from gradus.train.environment import differences
 from gradus.train.interrupt import Interrupted, Stop, catch_signals
+from gradus.train.limits import within_limits
 from gradus.train.memory import is_out_of_memory, out_of_memory, resident_bytes
 from gradus.train.optimizer import learning_rate_at
 from gradus.train.parallel import Sampler, optimizer_for
-from gradus.train.place import check_disk
 from gradus.train.shards import take_shards, with_shards, write_shards
 from gradus.train.start import Start
 from gradus.train.state import TrainState
@@ -77,7 +77,7 @@ class Session:
         config = self.config
         use_threads(config.torch_threads)
         policy = load_policy(self._model_at(found), seed=config.seed)
-        self.train_problems = self._within_limits(policy)
+        self.train_problems = within_limits(self.problems.train, self.config, policy, say=self.info)
         state = TrainState(
             policy=policy,
             optimizer=optimizer_for(policy, config.optimizer, self.ranks, self.start.strategy),
@@ -104,26 +104,6 @@ class Session:
         return self.config.model.model_copy(
             update={"path": str(found.path / "model"), "revision": None, "init": "pretrained"}
         )
-
-    def _within_limits(self, policy: Policy) -> Sequence[Problem]:
-        """The problems whose prompts are not too long; ValueError where prompts and answers do not fit the model."""
-        problems, sampling = self.problems.train, self.config.sampling
-        if sampling.max_prompt_tokens is not None:
-            limit = sampling.max_prompt_tokens
-            problems = [problem for problem in problems if len(policy.prompt_tokens(problem.messages)) <= limit]
-            if num_dropped := len(self.problems.train) - len(problems):
-                self.info(f"{num_dropped} of {len(self.problems.train)} problems left out: prompt over {limit} tokens")
-            if not problems:
-                message = f"every prompt has more than sampling.max_prompt_tokens={limit} tokens"
-                raise Exit(Code.NOTHING_USABLE, message, hint="raise sampling.max_prompt_tokens")
-        places = getattr(policy.model.config, "max_position_embeddings", None)
-        longest = max(len(policy.prompt_tokens(problem.messages)) for problem in problems[:64])
-        if places is not None and longest + sampling.max_tokens > places:
-            raise ValueError(
-                f"sampling.max_tokens={sampling.max_tokens} and prompts of {longest} tokens do not fit the {places} positions of "
-                f"{policy.source}; use sampling.max_tokens={max(1, places - longest)} or less"
-            )
-        return problems
 
     @property
     def sampler(self) -> Policy:
@@ -404,20 +384,3 @@ def opened(start: Start, problems: Problems, kind: type[Session] = Session) -> I
 def is_due(step: int, every_steps: int | None, num_steps: int) -> bool:
     """Whether something with this interval happens after ``step``; always at the end."""
     return step == num_steps or (every_steps is not None and step % every_steps == 0)
-
-
-def check_space(session: Session) -> None:
-    """Warns of, or refuses, a disk that cannot hold the checkpoints."""
-    parameters = sum(p.numel() * p.element_size() for p in session.state.policy.model.parameters())
-    trained = sum(p.numel() * 8 for _, p in session.state.policy.trainable())
-    keep_last = session.config.checkpoint.keep_last
-    try:
-        note = session.ranks.from_first(
-            lambda: check_disk(session.run, checkpoint_bytes=parameters + trained, keep_last=keep_last)
-        )
-    except Exit as error:
-        if not session.start.is_forced:
-            raise
-        note = f"{error.message}; it begins all the same (--force)"
-    if note:
-        session.warn(note)

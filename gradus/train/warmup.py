@@ -18,8 +18,9 @@ from gradus.policy.load import Policy
 from gradus.rollout.ranks import ALONE, Ranks
 from gradus.seeds import seed_of
 from gradus.tasks.base import Task
+from gradus.train.limits import check_space
 from gradus.train.optimizer import Optimizer
-from gradus.train.session import RollBack, Session, check_space, opened
+from gradus.train.session import RollBack, Session, opened
 from gradus.train.start import Start
 from gradus.types import Problem
 

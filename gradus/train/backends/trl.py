@@ -34,11 +34,12 @@ from gradus.policy.load import Policy
 from gradus.seeds import seed_of
 from gradus.train.backends.scoring import paid, scored
 from gradus.train.backends.trl_settings import arguments, differences, need_trl, steps_per_batch
+from gradus.train.limits import check_space
 from gradus.train.loop import evaluate_now, evaluate_owed, evaluator_of, reference_of, stop_on_scoring_errors
 from gradus.train.metrics import rollout_metrics
 from gradus.train.optimizer import Optimizer, learning_rate_at
 from gradus.train.records import rollout_rows
-from gradus.train.session import RollBack, Session, check_space, opened
+from gradus.train.session import RollBack, Session, opened
 from gradus.train.start import Start
 from gradus.types import Completion, Group, Problem
 

@@ -28,10 +28,11 @@ from gradus.train.backends.verl_records import Read, groups_of, metrics_of
 from gradus.train.backends.verl_settings import ADAPTER, Place, overrides, save_every, steps_per_batch
 from gradus.train.backends.verl_weights import load_weights, saved_files, saved_weights
 from gradus.train.checkpoint import steps
+from gradus.train.limits import check_space
 from gradus.train.loop import evaluate_now, evaluate_owed, evaluator_of, stop_on_scoring_errors
 from gradus.train.metrics import rollout_metrics
 from gradus.train.records import rollout_rows
-from gradus.train.session import Session, check_space, is_due, opened
+from gradus.train.session import Session, is_due, opened
 from gradus.train.start import Start
 from gradus.types import Group
 
