@@ -89,6 +89,7 @@ REVIEWED: dict[tuple[str, str], str] = {
     ("tasks/planning/world.py", "□ cannot be executed: □ does not hold"): PROGRAM,
     ("train/backends/trl_settings.py", "□"): COMPLETED,
     ("train/backends/verl_check.py", "□"): COMPLETED,
+    ("train/launch.py", "□"): COMPLETED,
     ("verbs.py", "tasks.□: □"): COMPLETED,
     ("yaml12.py", "□"): COMPLETED,
     ("yaml12.py", "□:□: □"): COMPLETED,
