@@ -65,6 +65,7 @@ def examine(runs_dir: Path) -> list[Finding]:
         _workers(),
         _validator(),
         *(_tracker(name) for name in TRACKERS),
+        _verl(),
     ]
 
 
@@ -174,6 +175,17 @@ def _validator() -> Finding:
     is_there = os.access(path, os.X_OK)
     text = path if is_there else f"GRADUS_VALIDATE={path} is not a program"
     return Finding(name="VAL", state="ok" if is_there else "warn", text=text)
+
+
+def _verl() -> Finding:
+    """verl lives in an environment of its own, which another one than ours may be."""
+    from gradus.train.backends.verl_place import need_verl
+    from gradus.train.backends.verl_settings import VERSION
+
+    try:
+        return Finding(name="backend verl", state="ok", text=f"verl {VERSION} in {need_verl()}")
+    except ValueError as error:
+        return Finding(name="backend verl", state="note", text=str(error))
 
 
 def _tracker(name: str) -> Finding:

@@ -10,6 +10,8 @@ import pytest
 
 from gradus import doctor, durable
 from gradus.cli import main as cli
+from gradus.train.backends.verl_place import PACKAGES
+from gradus.train.backends.verl_settings import VERSION
 
 ROOT = Path(__file__).parent.parent
 
@@ -64,3 +66,14 @@ def test_a_validator_that_is_no_program_is_a_warning(monkeypatch: pytest.MonkeyP
     assert doctor._validator().state in ("ok", "warn")
     monkeypatch.setenv("GRADUS_VALIDATE", str(tmp_path / "none"))
     assert doctor._validator().state == "warn"
+
+
+def test_verl_is_looked_for_where_it_lives(monkeypatch: pytest.MonkeyPatch, tmp_path: Path):
+    monkeypatch.setenv("GRADUS_VERL_PYTHON", str(tmp_path / "python"))
+    found = doctor._verl()
+    assert found.state == "note" and "is no program" in found.text
+    answer = {"versions": {**dict.fromkeys(PACKAGES, "1.0"), "verl": VERSION}, "gradus": "x"}
+    (tmp_path / "python").write_text(f"#!/bin/sh\necho '{json.dumps(answer)}'\n")
+    (tmp_path / "python").chmod(0o755)
+    found = doctor._verl()
+    assert found.state == "ok" and str(tmp_path) in found.text

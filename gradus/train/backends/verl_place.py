@@ -29,9 +29,9 @@ from gradus.train.backends.verl_settings import VERSION
 PYTHON = "GRADUS_VERL_PYTHON"
 """Environment variable: the Python that has verl, where it is neither ours nor in ``.venv-verl``."""
 PACKAGES = ("verl", "ray", "tensordict", "hydra-core", "TransferQueue")
-RAY_SECONDS = 180.0
+RAY_SECONDS = 240.0
 """How long each try of a Ray to start may take."""
-RAY_TRIES = 3
+RAY_TRIES = 2
 TOO_SLOW = ("timed out during startup",)
 """What Ray says where its own limits were too short for the machine; what else it says is final."""
 ANSWER_SECONDS = 10.0
@@ -58,6 +58,23 @@ _TIED = (
     "os.getppid() == int(sys.argv[1]) or sys.exit('its starter has ended')\n"
     "os.execv(sys.argv[2], sys.argv[2:])\n"
 )
+
+
+_PATIENT = (
+    "import time\n"
+    "import ray._private.services as services\n"
+    "from ray.scripts.scripts import main\n"
+    "once, latest = services.get_node, time.monotonic() + {seconds}\n"
+    "def get_node(*arguments, **options):\n"
+    "    while True:\n"
+    "        try: return once(*arguments, **options)\n"
+    "        except RuntimeError:\n"
+    "            if time.monotonic() > latest: raise\n"
+    "        time.sleep(0.5)\n"
+    "services.get_node = get_node\n"
+    "main()\n"
+)
+"""``ray start``, whose head gives its node 30 seconds to come up, with more patience."""
 
 
 def interpreter() -> Path:
@@ -152,8 +169,8 @@ def own_ray(python: Path, *, log: Path, env: Mapping[str, str], num_gpus: int | 
     """A Ray of one node on this machine, until the end of the ``with``: (its address, variables that its clients need).
 
     Its agents get their ports from us: a raylet gives an agent that chooses for itself 15 seconds to come up, and ends
-    where that does not suffice (ray-project/ray#65983). A head gives its node 30 seconds; where that does not suffice it is
-    started again. Exit(MACHINE) where it does not start, with its last lines.
+    where that does not suffice (ray-project/ray#65983). A head that gave its node too little time is started again.
+    Exit(MACHINE) where it does not start, with its last lines.
 
     Args:
         num_gpus: logical accelerators; None: those that Ray finds.
@@ -194,7 +211,7 @@ def _start_of(python: Path, folder: str, num_gpus: int | None) -> list[str]:
     """The command that starts a Ray and lasts as long as it."""
     port, grpc, listen, runtime, metrics, client = _free_ports(6)
     return [
-        str(python), "-m", "ray.scripts.scripts", "start", "--head", "--block", f"--port={port}",
+        str(python), "-c", _PATIENT.format(seconds=RAY_SECONDS), "start", "--head", "--block", f"--port={port}",
         f"--dashboard-agent-grpc-port={grpc}", f"--dashboard-agent-listen-port={listen}",
         f"--runtime-env-agent-port={runtime}", f"--metrics-export-port={metrics}",
         f"--ray-client-server-port={client}", "--include-dashboard=false", "--no-monitor",
