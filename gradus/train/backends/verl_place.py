@@ -29,7 +29,7 @@ from gradus.train.backends.verl_settings import VERSION
 PYTHON = "GRADUS_VERL_PYTHON"
 """Environment variable: the Python that has verl, where it is neither ours nor in ``.venv-verl``."""
 PACKAGES = ("verl", "ray", "tensordict", "hydra-core", "TransferQueue")
-RAY_SECONDS = 240.0
+RAY_SECONDS = 600.0
 """How long each try of a Ray to start may take."""
 RAY_TRIES = 2
 TOO_SLOW = ("timed out during startup",)
@@ -228,8 +228,10 @@ def _wait_for_ray(process: subprocess.Popen[bytes], log: Path, poll: Callable[[]
         said = log.read_text(encoding="utf-8", errors="replace").rpartition(STARTED)[2]
         if "Ray runtime started" in said and _address_in(said):
             return said, True
-        if process.poll() is not None or time.monotonic() > latest:
+        if process.poll() is not None:
             return said, False
+        if time.monotonic() > latest:
+            return f"{said}\nException: it was not up after {RAY_SECONDS:.0f} s", False
         time.sleep(0.2)
 
 
@@ -263,5 +265,5 @@ def _address_in(said: str) -> str:
 
 def _last_words(said: str) -> str:
     lines = [line.strip() for line in said.splitlines() if line.strip()]
-    named = [line for line in lines if "Error" in line or "Exception" in line or "failed" in line]
+    named = [line for line in lines if "Error:" in line or "Exception:" in line]
     return (named or lines or ["it said nothing"])[-1][:300]
