@@ -45,11 +45,13 @@ class Turn:
     """Which completion is asked for.
 
     Example:
-        Turn(problem_id="countdown/train/000017", batch=1, seed=8741)
+        Turn(problem_id="countdown/train/000017", batch=1, sample=0, seed=8741)
     """
 
     problem_id: str
     batch: int
+    sample: int
+    """Its place in the group of a native run."""
     seed: int
 
 
@@ -85,7 +87,7 @@ class Seeds:
         place, index = divmod(given, self._group_size)
         problem_id, name, step = planned[place]
         seed = sample_seeds(self._seed, 0, step, name, index + 1)[index]
-        return Turn(problem_id=problem_id, batch=batch, seed=seed)
+        return Turn(problem_id=problem_id, batch=batch, sample=index, seed=seed)
 
 
 class Server:
@@ -149,7 +151,7 @@ class Server:
     def _record(self, turns: Sequence[Turn], completions: Sequence[Completion]) -> None:
         """verl records texts only; gradus' recorder wants tokens too."""
         rows = [
-            {"batch": turn.batch, "problem_id": turn.problem_id, "text": one.text, "finish": one.finish,
+            {"batch": turn.batch, "problem_id": turn.problem_id, "sample": turn.sample, "text": one.text, "finish": one.finish,
              "tokens": list(one.tokens), "logprobs": list(one.logprobs)}
             for turn, one in zip(turns, completions, strict=True)
         ]  # fmt: skip

@@ -82,7 +82,9 @@ def groups_of(read: Read, planned: Sequence[Problem], session: Session) -> Found
         if len(rows) != size:
             num_dropped += 1
             continue
-        completions = tuple(_completion(row, problem, tokens, session) for row in rows)
+        said = [_completion(row, problem, tokens, session) for row in rows]
+        order = sorted(range(size), key=lambda place: (said[place][1], place))
+        rows, completions = [rows[place] for place in order], tuple(said[place][0] for place in order)
         scores = tuple(scored(session.problems.tasks[problem.task], problem, one) for one in completions)
         for row, score in zip(rows, scores, strict=True):
             num_other += score.is_usable and abs(score.reward - float(row["score"])) > TOLERANCE
@@ -107,20 +109,24 @@ def _tokens(samples: Sequence[Mapping[str, Any]]) -> dict[tuple[str, str], list[
     return found
 
 
-def _completion(row: Mapping[str, Any], problem: Problem, tokens: dict, session: Session) -> Completion:
-    """verl records texts. Tokens are the server's where it is ours; else those that the tokenizer makes of the text, and
-    what is as long as allowed counts as cut off."""
+def _completion(
+    row: Mapping[str, Any], problem: Problem, tokens: dict[tuple[str, str], list[Mapping[str, Any]]], session: Session
+) -> tuple[Completion, int]:
+    """(completion, its place in the group of a native run). verl records texts. Tokens and place are the server's where it
+    is ours; else tokens are those that the tokenizer makes of the text, what is as long as allowed counts as cut off, and
+    the place is verl's."""
     policy, limit = session.state.policy, session.config.sampling.max_tokens
     text, step = str(row["output"]), session.state.step
     if waiting := tokens.get((problem.id, text)):
         sample = waiting.pop(0)
-        return Completion(
+        known = Completion(
             text=text, tokens=tuple(sample["tokens"]), logprobs=tuple(sample["logprobs"]), finish=sample["finish"],
             policy_step=step,
         )  # fmt: skip
+        return known, sample["sample"]
     found = tuple(policy.tokenizer(text, add_special_tokens=False)["input_ids"])  # type: ignore[arg-type]
     finish = "length" if len(found) >= limit else "stop"
-    return Completion(text=text, tokens=found, logprobs=(), finish=finish, policy_step=step)
+    return Completion(text=text, tokens=found, logprobs=(), finish=finish, policy_step=step), 0
 
 
 def metrics_of(read: Read, config: Config) -> dict[str, float]:

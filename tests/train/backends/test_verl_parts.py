@@ -256,11 +256,13 @@ def test_completions_come_back_in_the_order_of_the_plan(policy):
 
 
 def test_tokens_are_the_servers_where_it_says_them(policy):
-    rows = dumped({PROBLEMS[0].id: ["no", "no"]})
-    said = [{"batch": 1, "problem_id": PROBLEMS[0].id, "text": "no", "tokens": [7, place], "logprobs": [-1.0, -2.0],
-             "finish": "length"} for place in range(2)]  # fmt: skip
+    rows = dumped({PROBLEMS[0].id: ["no", "yes"]})
+    said = [{"batch": 1, "problem_id": PROBLEMS[0].id, "text": text, "tokens": [7, place], "logprobs": [-1.0, -2.0],
+             "finish": "length", "sample": place} for place, text in enumerate(["yes", "no"])]  # fmt: skip
     (group,) = groups_of(read(rows, samples=said), PROBLEMS[:1], session_of(policy)).groups
-    assert [(one.tokens, one.finish) for one in group.completions] == [((7, 0), "length"), ((7, 1), "length")]
+    assert [(one.text, one.tokens, one.finish) for one in group.completions] == [
+        ("yes", (7, 0), "length"), ("no", (7, 1), "length")
+    ], "in the order of a native run"  # fmt: skip
 
 
 def test_another_score_is_seen(policy):
