@@ -29,7 +29,7 @@ from gradus.train.backends.verl_settings import VERSION
 PYTHON = "GRADUS_VERL_PYTHON"
 """Environment variable: the Python that has verl, where it is neither ours nor in ``.venv-verl``."""
 PACKAGES = ("verl", "ray", "tensordict", "hydra-core", "TransferQueue")
-RAY_SECONDS = 600.0
+RAY_SECONDS = 300.0
 """How long each try of a Ray to start may take."""
 RAY_TRIES = 2
 TOO_SLOW = ("timed out during startup",)
@@ -61,20 +61,26 @@ _TIED = (
 
 
 _PATIENT = (
-    "import time\n"
+    "import inspect, time\n"
     "import ray._private.services as services\n"
+    "from ray._raylet import DASHBOARD_AGENT_LISTEN_PORT_NAME, persist_port\n"
     "from ray.scripts.scripts import main\n"
-    "once, latest = services.get_node, time.monotonic() + {seconds}\n"
+    "start, once, latest = services.start_raylet, services.get_node, time.monotonic() + {seconds}\n"
+    "def start_raylet(*arguments, **options):\n"
+    "    given = inspect.signature(start).bind(*arguments, **options).arguments\n"
+    "    persist_port(given['session_dir'], given['node_id'], DASHBOARD_AGENT_LISTEN_PORT_NAME, {listen})\n"
+    "    return start(*arguments, **options)\n"
     "def get_node(*arguments, **options):\n"
     "    while True:\n"
     "        try: return once(*arguments, **options)\n"
     "        except RuntimeError:\n"
     "            if time.monotonic() > latest: raise\n"
     "        time.sleep(0.5)\n"
-    "services.get_node = get_node\n"
+    "services.start_raylet, services.get_node = start_raylet, get_node\n"
     "main()\n"
 )
-"""``ray start``, whose head gives its node 30 seconds to come up, with more patience."""
+"""``ray start`` for machines with other work: the port of the dashboard's agent, which we give, stands where the raylet waits
+15 seconds for it; and the node may take longer than 30 seconds to come up."""
 
 
 def interpreter() -> Path:
@@ -211,7 +217,7 @@ def _start_of(python: Path, folder: str, num_gpus: int | None) -> list[str]:
     """The command that starts a Ray and lasts as long as it."""
     port, grpc, listen, runtime, metrics, client = _free_ports(6)
     return [
-        str(python), "-c", _PATIENT.format(seconds=RAY_SECONDS), "start", "--head", "--block", f"--port={port}",
+        str(python), "-c", _PATIENT.format(seconds=RAY_SECONDS, listen=listen), "start", "--head", "--block", f"--port={port}",
         f"--dashboard-agent-grpc-port={grpc}", f"--dashboard-agent-listen-port={listen}",
         f"--runtime-env-agent-port={runtime}", f"--metrics-export-port={metrics}",
         f"--ray-client-server-port={client}", "--include-dashboard=false", "--no-monitor",
