@@ -4,7 +4,7 @@ PYTHON ?= python3.11
 BIN := .venv/bin
 TEST_THREADS := OMP_NUM_THREADS=1 MKL_NUM_THREADS=1 TOKENIZERS_PARALLELISM=false HF_HUB_OFFLINE=1
 
-.PHONY: demo test check test-slow bench lint clean extras-trl extras-4bit extras-parallel extras-tracking extras-verl
+.PHONY: demo test check test-slow bench gpu-check lint clean extras-trl extras-4bit extras-parallel extras-tracking extras-verl
 
 demo: .venv/installed  ## Train the embedded Countdown policy, compare it with itself before, write the report
 	$(BIN)/gradus train countdown_nano
@@ -24,6 +24,9 @@ test-slow: .venv/installed  ## The slow tests: kills at random instants, large c
 
 bench: .venv/installed  ## Side by side with TRL; takes some minutes on a quiet machine
 	$(BIN)/python benchmarks/grpo_step.py --threads 2 --steps 5
+
+gpu-check: .venv/installed  ## On a machine with a GPU: the same numbers as on the CPU, and speed beside TRL; writes benchmarks/results/
+	$(BIN)/python benchmarks/gpu_check.py
 
 extras-trl: .venv/installed  ## What `gradus train ... --backend trl` needs, in the tested versions
 	$(BIN)/pip install --quiet --editable ".[trl]" -c constraints.txt

@@ -97,11 +97,15 @@ def policy_config(arguments: argparse.Namespace, folder: Path) -> Any:
     from gradus.config import ModelConfig
 
     if arguments.width is None:
-        return ModelConfig(path="nano/countdown", dtype=arguments.dtype, device="cpu")
+        return ModelConfig(path="nano/countdown", dtype=arguments.dtype, device=arguments.device)
     config = json.loads((Path("gradus/policy/nano/countdown") / "config.json").read_text())
     config |= {"hidden_size": arguments.width, "intermediate_size": 8 * arguments.width // 3}
     config |= {"num_hidden_layers": arguments.layers, "num_attention_heads": arguments.width // 64}
     config |= {"num_key_value_heads": arguments.width // 64, "head_dim": 64}
+    if arguments.inner is not None:
+        config |= {"intermediate_size": arguments.inner}
+    if arguments.key_heads is not None:
+        config |= {"num_key_value_heads": arguments.key_heads}
     if arguments.vocabulary is not None:  # the tokenizer's own tokens are the first of them; others decode to nothing
         config |= {"vocab_size": arguments.vocabulary, "tie_word_embeddings": True}
     for source in Path("gradus/policy/nano/countdown").glob("*token*"):
@@ -109,7 +113,7 @@ def policy_config(arguments: argparse.Namespace, folder: Path) -> Any:
     template = "chat_template.jinja"
     (folder / template).write_bytes((Path("gradus/policy/nano/countdown") / template).read_bytes())
     (folder / "config.json").write_text(json.dumps(config))
-    return ModelConfig(path=str(folder), init="random", dtype=arguments.dtype, device="cpu")
+    return ModelConfig(path=str(folder), init="random", dtype=arguments.dtype, device=arguments.device)
 
 
 # -- the two workers ---------------------------------------------------------------------------------------------------
@@ -157,6 +161,7 @@ def serve_native(arguments: argparse.Namespace, step_done: Callable[[dict[str, A
             seed_parts=(0, 0, step, 0),
         )
         update(policy, optimizer, batch, settings)
+        finish(arguments.device)
         ended = time.perf_counter()
         completion_tokens = sum(len(c.tokens) for group in groups for c in group.completions)
         learned = [group for group in groups if group.has_signal]
@@ -218,6 +223,7 @@ def serve_trl(arguments: argparse.Namespace, step_done: Callable[[dict[str, Any]
             self.started = time.perf_counter()
 
         def on_step_end(self, *_: Any, **__: Any) -> None:
+            finish(arguments.device)
             total = time.perf_counter() - self.started
             step_done(
                 {
@@ -249,7 +255,7 @@ def serve_trl(arguments: argparse.Namespace, step_done: Callable[[dict[str, Any]
             max_steps=arguments.steps + 1,
             bf16=False,
             gradient_checkpointing=False,
-            use_cpu=True,
+            use_cpu=arguments.device == "cpu",
             save_strategy="no",
             logging_strategy="no",
             report_to=[],
@@ -262,6 +268,23 @@ def serve_trl(arguments: argparse.Namespace, step_done: Callable[[dict[str, Any]
     )
     step_done({"ready": True, "parameters": sum(p.numel() for p in model.parameters())})
     trainer.train()
+
+
+def finish(device: str) -> None:
+    """Waits until the device has done what it was given."""
+    if device == "cuda":
+        import torch
+
+        torch.cuda.synchronize()
+
+
+def device_peak(device: str) -> dict[str, int]:
+    """Most memory that torch's tensors took on a GPU so far; nothing on a CPU."""
+    if device != "cuda":
+        return {}
+    import torch
+
+    return {"device_bytes": torch.cuda.max_memory_allocated()}
 
 
 class PeakMemory(threading.Thread):
@@ -301,6 +324,7 @@ def work(arguments: argparse.Namespace) -> None:
             fact["resident_bytes"] = memory[0]
         else:
             fact |= {"peak_bytes": memory[1].peak_bytes, "added_bytes": memory[1].peak_bytes - memory[0]}
+            fact |= device_peak(arguments.device)
         channel.write(json.dumps(fact) + "\n")
         channel.flush()
 
@@ -311,14 +335,20 @@ def work(arguments: argparse.Namespace) -> None:
 # -- the parent --------------------------------------------------------------------------------------------------------
 
 
-def matrix_peak(threads: int, dtype: str) -> float:
-    """Floating-point operations per second of a 1,536² matrix product, best of 5."""
+def matrix_peak(threads: int, dtype: str, device: str = "cpu") -> float:
+    """Floating-point operations per second of a square matrix product (1,536 wide; 8,192 on a GPU), best of 5."""
     import torch
 
     torch.set_num_threads(threads)
-    a = torch.randn(1536, 1536, dtype=getattr(torch, dtype))
-    best = min(_timed(lambda: a @ a) for _ in range(6))
-    return 2 * 1536**3 / best
+    size = 1536 if device == "cpu" else 8192
+    a = torch.randn(size, size, dtype=getattr(torch, dtype), device=device)
+
+    def product() -> None:
+        a @ a
+        finish(device)
+
+    best = min(_timed(product) for _ in range(6))
+    return 2 * size**3 / best
 
 
 def _timed(call: Callable[[], Any]) -> float:
@@ -370,6 +400,8 @@ def _medians(rows: list[dict[str, Any]]) -> dict[str, Any]:
     result["step"] = statistics.median(step["rollout"] + step["update"] for step in steps)
     result["peak_bytes"] = max(step["peak_bytes"] for step in steps)
     result["added_bytes"] = max(step["added_bytes"] for step in steps)
+    if "device_bytes" in steps[0]:
+        result["device_bytes"] = max(step["device_bytes"] for step in steps)
     return {**result, "parameters": ready["parameters"]}
 
 
@@ -389,7 +421,9 @@ def show(shape: str, reward: str, result: dict[str, Any], peak: float) -> None:
         share = operations / native[phase] / peak
         ratio = trl[phase] / native[phase]
         print(f"{phase + ' seconds':16}{native[phase]:12.2f}{trl[phase]:12.2f}{ratio:8.2f}×{share:31.0%}")
-    for key, label in (("added_bytes", "added MB"), ("peak_bytes", "peak MB")):
+    for key, label in (("added_bytes", "added MB"), ("peak_bytes", "peak MB"), ("device_bytes", "device MB")):
+        if key not in native:
+            continue
         print(f"{label:16}{native[key] / 1e6:12.0f}{trl[key] / 1e6:12.0f}{native[key] / trl[key]:8.2f}×")
 
 
@@ -401,8 +435,11 @@ def main() -> None:
     parser.add_argument("--steps", type=int, default=5, help="measured steps of each trainer")
     parser.add_argument("--threads", type=int, default=1, help="torch threads of each trainer")
     parser.add_argument("--dtype", default="float32", choices=["float32", "bfloat16"])
+    parser.add_argument("--device", default="cpu", choices=["cpu", "cuda"])
     parser.add_argument("--width", type=int, help="random weights of this width instead of the embedded policy")
     parser.add_argument("--layers", type=int, default=6, help="layers of a random policy")
+    parser.add_argument("--inner", type=int, help="inner width of a random policy's MLP")
+    parser.add_argument("--key-heads", type=int, help="key heads of a random policy")
     parser.add_argument("--vocabulary", type=int, help="tokens of a random policy; needs --width")
     parser.add_argument("--trl-microbatch", type=int, default=32, help="completions per forward pass of TRL")
     parser.add_argument("--native-microbatch-tokens", type=int, default=2048, help="tokens per forward pass of gradus")
@@ -415,7 +452,7 @@ def main() -> None:
     if arguments.worker:
         work(arguments)
         return
-    peak = matrix_peak(arguments.threads, arguments.dtype)
+    peak = matrix_peak(arguments.threads, arguments.dtype, arguments.device)
     policy = (
         "nano/countdown"
         if arguments.width is None
@@ -440,10 +477,11 @@ def write(arguments: argparse.Namespace, policy: str, peak: float, results: dict
     now = datetime.now(UTC)
     size = "" if arguments.width is None else f"-{arguments.width}x{arguments.layers}"
     size += "" if arguments.vocabulary is None else f"-{arguments.vocabulary}"
-    name = f"grpo_step-{now:%Y-%m-%d}-{arguments.dtype}-{arguments.threads}t{size}.json"
+    place = f"{arguments.threads}t" if arguments.device == "cpu" else arguments.device
+    name = f"grpo_step-{now:%Y-%m-%d}-{arguments.dtype}-{place}{size}.json"
     content = {
         "date": f"{now:%Y-%m-%d}",
-        "hardware": f"{platform.machine()} {cpu_name()}, {os.cpu_count()} cores",
+        "hardware": hardware(arguments.device),
         "policy": policy,
         "settings": {
             key: value
@@ -456,6 +494,16 @@ def write(arguments: argparse.Namespace, policy: str, peak: float, results: dict
     RESULTS.mkdir(exist_ok=True)
     (RESULTS / name).write_text(json.dumps(content, indent=2) + "\n")
     print(f"\nwritten: {RESULTS.name}/{name}")
+
+
+def hardware(device: str) -> str:
+    """Processor, and the GPU where one is used."""
+    found = f"{platform.machine()} {cpu_name()}, {os.cpu_count()} cores"
+    if device != "cuda":
+        return found
+    import torch
+
+    return f"{torch.cuda.get_device_name()}, {found}"
 
 
 def cpu_name() -> str:

@@ -27,11 +27,14 @@ _MOMENT_BYTES = 8
 
 def plan(config: Config, kind: Kind) -> dict[str, Any]:
     """The plan as JSON values."""
+    tasks = {name: _task(name, options) for name, options in config.tasks.items()}
+    memory = _memory(config, tasks) if kind == "train" and config.backend.name == "native" else {}
     return {
         "command": kind,
         "work": _work(config, kind),
         "model": model_facts(config),
-        "tasks": {name: _task(name, options) for name, options in config.tasks.items()},
+        **({"memory": memory} if memory else {}),
+        "tasks": tasks,
         "imports": ["torch", "transformers", "safetensors", *(["peft"] if config.model.lora else [])],
         **(_backend(config) if kind == "train" and config.backend.name != "native" else {}),
     }
@@ -50,6 +53,11 @@ def as_text(facts: Mapping[str, Any]) -> str:
     lines = [f"plan of gradus {facts['command']} (nothing was started, written or downloaded)"]
     lines += [f"  {name.replace('_', ' ')}: {_shown(value)}" for name, value in facts["work"].items()]
     lines += [f"  model {name.replace('_', ' ')}: {_shown(value)}" for name, value in facts["model"].items()]
+    if memory := facts.get("memory"):
+        parts = ", ".join(f"{name} {size / 1e9:.2f}" for name, size in memory.items() if name != "peak" and size)
+        lines.append(
+            f"  memory: about {memory['peak'] / 1e9:.2f} GB at the peak ({parts}; of sampling and update the larger)"
+        )
     for task, values in facts["tasks"].items():
         lines += [f"  task {task} {name.replace('_', ' ')}: {_shown(value)}" for name, value in values.items()]
     if backend := facts.get("backend"):
@@ -92,8 +100,7 @@ def _work(config: Config, kind: Kind) -> dict[str, Any]:
 
 def model_facts(config: Config) -> dict[str, Any]:
     """Sizes where the weights lie here; nothing is loaded."""
-    path = config.model.path
-    folder = _NANO / path.removeprefix("nano/") if path.startswith("nano/") else Path(path).expanduser()
+    path, folder = config.model.path, _folder(config)
     facts: dict[str, Any] = {"path": path, "revision": config.model.revision}
     count = _num_parameters(folder)
     if count is None:
@@ -109,6 +116,21 @@ def model_facts(config: Config) -> dict[str, Any]:
         "checkpoint_bytes": checkpoint,
         "disk_bytes": (config.checkpoint.keep_last + 1) * checkpoint,
     }
+
+
+def _folder(config: Config) -> Path:
+    path = config.model.path
+    return _NANO / path.removeprefix("nano/") if path.startswith("nano/") else Path(path).expanduser()
+
+
+def _memory(config: Config, tasks: Mapping[str, Mapping[str, Any]]) -> dict[str, int]:
+    """Bytes by purpose and at the peak; empty where the model's config is not here or not of the usual form."""
+    from gradus.train.footprint import footprint, shape_at
+
+    if (shape := shape_at(_folder(config))) is None:
+        return {}
+    characters = max((facts.get("prompt_characters", 0) for facts in tasks.values()), default=0)
+    return footprint(config, shape, prompt_characters=characters)
 
 
 def _num_parameters(folder: Path) -> int | None:
@@ -133,7 +155,8 @@ def _task(name: str, options: Mapping[str, Any]) -> dict[str, Any]:
         answers = {"oracle": task.oracle(problem), "empty": "", "no_answer": "I do not know."}
     except (ValueError, Exit, OSError) as error:
         return facts | {"canned_answers": f"not tried: {error}"}
-    return facts | {"rewards": {label: task.score(problem, text).reward for label, text in answers.items()}}
+    rewards = {label: task.score(problem, text).reward for label, text in answers.items()}
+    return facts | {"rewards": rewards, "prompt_characters": sum(len(message.content) for message in problem.messages)}
 
 
 def _without_network(act: Any) -> Any:
