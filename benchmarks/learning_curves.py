@@ -1,8 +1,8 @@
 """Learning curves of runs side by side, by backend: what was learned per step, with intervals. Reads run directories.
 
 Run from the repository's root, after the runs: ``python benchmarks/learning_curves.py RUN... [--write]``. With ``--write``
-figures and picture go to ``benchmarks/results/``, with machine and date. Runs that differ in more than backend and seed are
-refused.
+figures and picture go to ``benchmarks/results/``, with machine and date. Runs that differ in more than backend, seed
+and what is evaluated or saved are refused.
 """
 
 from __future__ import annotations
@@ -19,25 +19,29 @@ from typing import Any
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
 from gradus.jsonl import read_jsonl
-from gradus.rundir import RunDirectory
-from gradus.train.start import stored
+from gradus.yaml12 import read
 
 RESULTS = Path(__file__).parent / "results"
 COLORS = {"native": "#1f5fa8", "trl": "#c1571a", "verl": "#3b7d3b"}
 SMOOTH_STEPS = 9
-FREE = ("name", "seed", "backend", "torch_threads")
-"""What may differ between runs that are drawn together."""
+FREE = ("name", "seed", "backend", "torch_threads", "evaluation", "checkpoint", "records")
+"""What may differ between runs that are drawn together; how many problems an evaluation has shows in its interval."""
+
+
+def tree_of(path: Path) -> dict[str, Any]:
+    """The config of a run as it stands there, also where another version of gradus wrote it."""
+    return dict(read((path / "resolved.yaml").read_bytes(), path.name).value)
 
 
 def of_run(path: Path) -> dict[str, Any]:
     """Backend, seed, rewards by step, and held-out pass@1 by step with its 95 % interval."""
-    config = stored(RunDirectory.open(path)).config
+    config = tree_of(path)
     rows = read_jsonl(path / "metrics.jsonl").rows
-    name = f"evaluation/{config.evaluation.split}/solve_rate"
-    plain = {key: value for key, value in config.model_dump(mode="json").items() if key not in FREE}
+    name = f"evaluation/{config['evaluation']['split']}/solve_rate"
+    plain = {key: value for key, value in config.items() if key not in FREE}
     return {
-        "backend": config.backend.name,
-        "seed": config.seed,
+        "backend": config["backend"]["name"],
+        "seed": config["seed"],
         "settings": json.dumps(plain, sort_keys=True),
         "rewards": [[row["step"], row["reward"]] for row in rows if "reward" in row],
         "held_out": [[row["step"], row[name], row[f"{name}_low"], row[f"{name}_high"]] for row in rows if name in row],
@@ -45,10 +49,10 @@ def of_run(path: Path) -> dict[str, Any]:
     }
 
 
-def gathered(runs: list[dict[str, Any]]) -> dict[str, dict[str, Any]]:
+def gathered(runs: list[dict[str, Any]], *, is_mixed: bool = False) -> dict[str, dict[str, Any]]:
     """By backend: mean rewards and mean pass@1 of its runs. An interval is that of the evaluations, narrower by the root
     of their number. ValueError where runs are not of one experiment."""
-    if len({run["settings"] for run in runs}) > 1:
+    if len({run["settings"] for run in runs}) > 1 and not is_mixed:
         raise ValueError(
             "these runs differ in more than backend and seed; draw runs of one recipe with the same settings"
         )
@@ -106,22 +110,30 @@ def picture(curves: dict[str, dict[str, Any]], path: Path) -> None:
     figure.savefig(path, metadata={"Software": None})
 
 
+def processor() -> str:
+    """Its name, where the machine says it."""
+    info = Path("/proc/cpuinfo")
+    lines = info.read_text().splitlines() if info.is_file() else []
+    return next((line.split(":")[1].strip() for line in lines if line.startswith("model name")), platform.processor())
+
+
 def main() -> None:
     """Command line."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("runs", type=Path, nargs="+", help="run directories")
     parser.add_argument("--name", default="backends", help="of the files")
     parser.add_argument("--write", action="store_true", help="write to benchmarks/results/")
+    parser.add_argument("--mixed", action="store_true", help="draw them although their settings differ")
     options = parser.parse_args()
     found = [of_run(path) for path in options.runs]
-    curves = gathered(found)
+    curves = gathered(found, is_mixed=options.mixed)
     for backend, curve in curves.items():
         print(f"{backend}, seeds {curve['seeds']}, {min(curve['train_seconds']):.0f} s of steps at least:")
         for step, value, low, high in curve["held_out"]:
             print(f"  step {step:4d}  pass@1 {value:6.1%}  [{low:6.1%}, {high:6.1%}]")
     if options.write:
         stem = f"{options.name}-{datetime.date.today()}"
-        facts = {"machine": f"{platform.processor() or platform.machine()}, {platform.platform()}",
+        facts = {"machine": processor(),
                  "settings": json.loads(found[0]["settings"]), "curves": curves}  # fmt: skip
         (RESULTS / f"{stem}.json").write_text(json.dumps(facts, indent=1) + "\n")
         picture(curves, RESULTS / f"{stem}.png")
