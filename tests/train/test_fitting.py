@@ -5,7 +5,7 @@ import torch
 
 from gradus.algo.presets import PRESETS
 from gradus.exits import Code, Exit
-from gradus.train import update as update_module
+from gradus.train import optimizer as optimizer_module
 from gradus.train.batch import collate
 from gradus.train.fitting import halved
 from gradus.train.memory import is_out_of_memory, out_of_memory
@@ -24,7 +24,7 @@ def out_of_ram(*_: object) -> None:
 @pytest.fixture
 def small_memory(monkeypatch):
     """Memory for few tokens; what is too large fails after a part of the gradient is there."""
-    real, failed = update_module.completion_logprobs, []
+    real, failed = optimizer_module.completion_logprobs, []
 
     def limited(model, *, prompts, completions, prompt_of, temperature):
         if sum(map(len, prompts)) + sum(map(len, completions)) > LIMIT:
@@ -32,7 +32,7 @@ def small_memory(monkeypatch):
             out_of_ram()
         return real(model, prompts=prompts, completions=completions, prompt_of=prompt_of, temperature=temperature)
 
-    monkeypatch.setattr(update_module, "completion_logprobs", limited)
+    monkeypatch.setattr(optimizer_module, "completion_logprobs", limited)
     return failed
 
 
