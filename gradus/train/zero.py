@@ -48,7 +48,7 @@ class ZeroOptimizer(Optimizer):
         warnings.filterwarnings("ignore", message="`torch.distributed", category=FutureWarning)  # at every step
         if policy.device.type == "cpu":
             _on_cpu()
-        import deepspeed
+        deepspeed: Any = importlib.import_module("deepspeed")
 
         self._ranks, self._stage, self._max_grad_norm = ranks, stage, config.max_grad_norm
         self._named = policy.trainable()
@@ -83,12 +83,11 @@ class ZeroOptimizer(Optimizer):
     @torch.no_grad()
     def clip(self) -> float:
         """The global norm; DeepSpeed scales the gradients to the largest allowed one within its step."""
-        from deepspeed.runtime.utils import combine_grad_norm_groups, is_invalid_grad_norm
-
+        norms: Any = importlib.import_module("deepspeed.runtime.utils")
         zero: Any = self._zero
         is_whole = self._stage == 2
-        norm = zero.scaled_global_norm() if is_whole else combine_grad_norm_groups(zero._get_norm_groups())
-        return float("nan") if is_invalid_grad_norm(norm) else float(norm)
+        norm = zero.scaled_global_norm() if is_whole else norms.combine_grad_norm_groups(zero._get_norm_groups())
+        return float("nan") if norms.is_invalid_grad_norm(norm) else float(norm)
 
     def step(self, *, learning_rate: float) -> None:
         """One update; gradients are dropped afterwards."""
@@ -110,7 +109,7 @@ class ZeroOptimizer(Optimizer):
 
     def full_weights(self) -> Iterator[tuple[str, Tensor]]:
         """Name and whole tensor of each parameter, one at a time. All processes must go through it to its end."""
-        import deepspeed
+        deepspeed: Any = importlib.import_module("deepspeed")
 
         for name, parameter in self._model.named_parameters():
             with deepspeed.zero.GatheredParameters([parameter], enabled=self._stage == 3):
@@ -155,9 +154,8 @@ def _on_cpu() -> None:
     """DeepSpeed on a CPU: without a search for accelerators, and talking through gloo alone. Its own way through shared
     memory would be compiled at the first start, which takes a compiler and minutes."""
     os.environ.setdefault("DS_ACCELERATOR", "cpu")
-    import deepspeed.ops
-
-    deepspeed.ops.__compatible_ops__["deepspeed_shm_comm"] = False
+    ops: Any = importlib.import_module("deepspeed.ops")
+    ops.__compatible_ops__["deepspeed_shm_comm"] = False
 
 
 def _settings(config: OptimizerConfig, ranks: Ranks, *, stage: int, dtype: torch.dtype) -> dict[str, Any]:

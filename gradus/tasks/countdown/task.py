@@ -14,7 +14,7 @@ from gradus.tasks.countdown import text as words
 from gradus.tasks.countdown.difficulty import difficulty
 from gradus.tasks.countdown.generate import Ranges, draw
 from gradus.tasks.countdown.rows import MAX_GIVEN, Raw, by_key, by_row, integers, read_rows
-from gradus.tasks.countdown.score import score
+from gradus.tasks.countdown.score import classify, score
 from gradus.tasks.countdown.solver import solve, subsets
 from gradus.tasks.countdown.trees import ALL_OPERATORS, Tree, value_of, write
 from gradus.types import SPLITS, Finish, Message, Problem, Score, Split
@@ -167,6 +167,14 @@ class Countdown(Task):
             operators=self.config.operators,
             finish=finish,
         )
+
+    def answer(self, problem: Problem, text: str, *, correct: bool, finish: Finish = "stop") -> str | None:
+        """The expression, without blanks: a vote is for this expression, not for all that reach the target."""
+        truth, config = problem.truth, self.config
+        verdict = classify(
+            text, truth["numbers"], truth["target"], use=config.use, operators=config.operators, finish=finish
+        )
+        return None if verdict.expression is None else "".join(verdict.expression.split())
 
     def oracle(self, problem: Problem) -> str:
         """Returns a worked search and its answer; ValueError where no expression reaches the target."""
