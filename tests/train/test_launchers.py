@@ -49,7 +49,7 @@ def launch(
     """Starts two processes of `gradus train` below ``folder``; default: by torchrun."""
     recipe = folder / "recipe.yaml"
     recipe.write_text(RECIPE.format(policy=policy, num_steps=num_steps))
-    launcher = launcher or ("torch.distributed.run", "--nproc_per_node", "2", "--master_port", "0")
+    launcher = launcher or ("torch.distributed.run", "--standalone", "--nproc_per_node", "2")
     return subprocess.Popen(
         [sys.executable, "-m", *launcher, "-m", "gradus", "train", str(recipe), *overrides],
         env={**os.environ, "GRADUS_RUNS_DIR": str(folder), "DS_ACCELERATOR": "cpu", **environment},
