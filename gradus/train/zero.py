@@ -59,6 +59,7 @@ class ZeroOptimizer(Optimizer):
             config=_settings(config, ranks, stage=stage, dtype=self._named[0][1].dtype),
             dist_init_required=False,
         )
+        self._has_gradients = False
         found = self._engine.zero_optimization_stage()
         if type(self._engine).__name__ != "DeepSpeedEngine" or found != stage:
             raise ValueError(
@@ -77,12 +78,15 @@ class ZeroOptimizer(Optimizer):
 
     def backward(self, loss: Tensor, *, is_last: bool) -> None:
         """Adds this process's gradient to the sum over all: DeepSpeed takes means."""
+        self._has_gradients = True
         self._engine.set_gradient_accumulation_boundary(is_last)
         self._engine.backward(loss * self._ranks.size, scale_wrt_gas=False)
 
     @torch.no_grad()
     def clip(self) -> float:
         """The global norm; DeepSpeed scales the gradients to the largest allowed one within its step."""
+        if not self._has_gradients:
+            return 0.0
         norms: Any = importlib.import_module("deepspeed.runtime.utils")
         zero: Any = self._zero
         is_whole = self._stage == 2
@@ -90,13 +94,17 @@ class ZeroOptimizer(Optimizer):
         return float("nan") if norms.is_invalid_grad_norm(norm) else float(norm)
 
     def step(self, *, learning_rate: float) -> None:
-        """One update; gradients are dropped afterwards."""
+        """One update; gradients are dropped afterwards. Nothing where no group taught anything: DeepSpeed has no such step."""
+        if not self._has_gradients:
+            return
+        self._has_gradients = False
         for group in self._zero.param_groups:
             group["lr"] = learning_rate
         self._engine.step()
 
     def drop_gradients(self) -> None:
         """Forgets what was accumulated, as DeepSpeed does after an overflow."""
+        self._has_gradients = False
         zero: Any = self._zero
         zero.zero_grad(set_to_none=True)
         zero.micro_step_id = -1
