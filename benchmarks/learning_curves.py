@@ -11,7 +11,6 @@ import argparse
 import datetime
 import json
 import math
-import platform
 import sys
 from pathlib import Path
 from typing import Any
@@ -19,6 +18,7 @@ from typing import Any
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
 from gradus.jsonl import read_jsonl
+from gradus.policy.nano.build import processor
 from gradus.yaml12 import read
 
 RESULTS = Path(__file__).parent / "results"
@@ -108,13 +108,6 @@ def picture(curves: dict[str, dict[str, Any]], path: Path) -> None:
         place.spines[["top", "right"]].set_visible(False)
         place.legend(frameon=False, fontsize=8)
     figure.savefig(path, metadata={"Software": None})
-
-
-def processor() -> str:
-    """Its name, where the machine says it."""
-    info = Path("/proc/cpuinfo")
-    lines = info.read_text().splitlines() if info.is_file() else []
-    return next((line.split(":")[1].strip() for line in lines if line.startswith("model name")), platform.processor())
 
 
 def main() -> None:

@@ -10,7 +10,6 @@ from __future__ import annotations
 import argparse
 import datetime
 import json
-import platform
 import statistics
 import sys
 from pathlib import Path
@@ -19,6 +18,7 @@ from typing import Any
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
 from gradus.jsonl import read_jsonl
+from gradus.policy.nano.build import processor
 from gradus.rundir import RunDirectory
 from gradus.train.start import stored
 
@@ -44,13 +44,6 @@ def time_to(path: Path, target: float) -> dict[str, Any]:
                 "value": row[name],
             }
     return facts | {"step": None, "wall_seconds": None, "step_seconds": None, "value": None}
-
-
-def processor() -> str:
-    """Its name, where the machine says it."""
-    info = Path("/proc/cpuinfo")
-    lines = info.read_text().splitlines() if info.is_file() else []
-    return next((line.split(":")[1].strip() for line in lines if line.startswith("model name")), platform.processor())
 
 
 def main() -> None:

@@ -10,6 +10,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from gradus.algo.presets import Algorithm
 from gradus.config import Config
 from gradus.keys import leaves, schema_leaves
 from gradus.recipe import Resolved
@@ -99,3 +100,20 @@ def cannot(backend: str, setting: str, why: str, remedy: str) -> str:
 def shown(value: Any) -> str:
     """A value as one writes it in an override."""
     return "null" if value is None else str(value).lower() if isinstance(value, bool) else str(value)
+
+
+def refused_losses(backend: str, algorithm: Algorithm, *, flat: str, mean: str, ratio: str) -> list[str]:
+    """What a trainer whose losses are of ratios, with advantages of whole groups, cannot do of an algorithm. ``flat``,
+    ``mean`` and ``ratio`` say why it keeps groups without a signal, takes the group's mean off and needs a ratio."""
+    found = []
+    if not algorithm.keep_flat_groups:
+        found.append(cannot(backend, "algorithm.keep_flat_groups=false", flat, "set algorithm.keep_flat_groups=true"))
+    if algorithm.advantage == "none":
+        found.append(cannot(backend, "algorithm.advantage=none", mean, "set algorithm.advantage=center"))
+    if algorithm.ratio_level == "detached":
+        found.append(cannot(backend, "algorithm.ratio_level=detached", ratio, "set algorithm.ratio_level=token"))
+    only = {"sequence": "sequence", "capped": "token"}.get(algorithm.ratio_level, algorithm.aggregate)
+    if algorithm.aggregate != only:
+        setting = f"algorithm.ratio_level={algorithm.ratio_level} with algorithm.aggregate={algorithm.aggregate}"
+        found.append(cannot(backend, setting, "it has no such loss", f"set algorithm.aggregate={only}"))
+    return found

@@ -13,7 +13,7 @@ from typing import Any
 from gradus.algo.presets import Algorithm, resolve_algorithm
 from gradus.config import Config
 from gradus.recipe import Resolved
-from gradus.train.backends.image import Image, Ours, Refused, Sets, cannot, promises, refused, shown
+from gradus.train.backends.image import Image, Ours, Refused, Sets, cannot, promises, refused, refused_losses, shown
 
 VERSION = "1.16.0"
 """The one release whose insides this backend was written for and is tested with."""
@@ -166,7 +166,13 @@ def check(resolved: Resolved) -> None:
     algorithm = resolve_algorithm(config.algorithm)
     found = [
         *refused("trl", resolved, IMAGES),
-        *_refused_algorithm(algorithm),
+        *refused_losses(
+            "trl",
+            algorithm,
+            flat="it never draws a group again",
+            mean="it always takes the mean of the group off",
+            ratio="it has no loss without a ratio",
+        ),
         *_refused_batches(config),
         *_refused_extra(config),
     ]
@@ -257,24 +263,6 @@ def _loss(algorithm: Algorithm, group_size: int) -> dict[str, Any]:
         "beta": algorithm.kl_coef,
         "entropy_coef": algorithm.entropy_coef,
     }
-
-
-def _refused_algorithm(algorithm: Algorithm) -> list[str]:
-    found = []
-    if not algorithm.keep_flat_groups:
-        why = "it never draws a group again"
-        found.append(cannot("trl", "algorithm.keep_flat_groups=false", why, "set algorithm.keep_flat_groups=true"))
-    if algorithm.advantage == "none":
-        why = "it always takes the mean of the group off"
-        found.append(cannot("trl", "algorithm.advantage=none", why, "set algorithm.advantage=center"))
-    if algorithm.ratio_level == "detached":
-        why = "it has no loss without a ratio"
-        found.append(cannot("trl", "algorithm.ratio_level=detached", why, "set algorithm.ratio_level=token"))
-    only = {"sequence": "sequence", "capped": "token"}.get(algorithm.ratio_level, algorithm.aggregate)
-    if algorithm.aggregate != only:
-        setting = f"algorithm.ratio_level={algorithm.ratio_level} with algorithm.aggregate={algorithm.aggregate}"
-        found.append(cannot("trl", setting, "it has no such loss", f"set algorithm.aggregate={only}"))
-    return found
 
 
 def _refused_batches(config: Config) -> list[str]:

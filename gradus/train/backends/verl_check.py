@@ -8,10 +8,10 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from gradus.algo.presets import Algorithm, resolve_algorithm
+from gradus.algo.presets import resolve_algorithm
 from gradus.config import Config
 from gradus.recipe import Resolved
-from gradus.train.backends.image import Image, Ours, Refused, Sets, cannot, promises, refused, shown
+from gradus.train.backends.image import Image, Ours, Refused, Sets, cannot, promises, refused, refused_losses, shown
 from gradus.train.backends.verl_settings import MINE_TO_SET, A, completions_per_update, settings_of, steps_per_batch
 
 IMAGES: Mapping[str, Image] = {
@@ -116,7 +116,13 @@ def check(resolved: Resolved) -> None:
     algorithm = resolve_algorithm(config.algorithm)
     found = [
         *refused("verl", resolved, IMAGES),
-        *_refused_algorithm(algorithm),
+        *refused_losses(
+            "verl",
+            algorithm,
+            flat="the order of problems is fixed before verl starts",
+            mean="its estimators of groups take the mean off",
+            ratio="its losses are of ratios",
+        ),
         *_refused_values(config),
         *_refused_extra(config),
     ]
@@ -133,24 +139,6 @@ def differences(config: Config) -> list[str]:
     lines.append("a completion whose scoring failed gets the lowest reward of the task, and is counted")
     lines.append("exact bits are not promised: the batch is put together as completions arrive")
     return lines
-
-
-def _refused_algorithm(algorithm: Algorithm) -> list[str]:
-    found = []
-    if not algorithm.keep_flat_groups:
-        why = "the order of problems is fixed before verl starts"
-        found.append(cannot("verl", "algorithm.keep_flat_groups=false", why, "set algorithm.keep_flat_groups=true"))
-    if algorithm.advantage == "none":
-        why = "its estimators of groups take the mean off"
-        found.append(cannot("verl", "algorithm.advantage=none", why, "set algorithm.advantage=center"))
-    if algorithm.ratio_level == "detached":
-        why = "its losses are of ratios"
-        found.append(cannot("verl", "algorithm.ratio_level=detached", why, "set algorithm.ratio_level=token"))
-    only = {"sequence": "sequence", "capped": "token"}.get(algorithm.ratio_level, algorithm.aggregate)
-    if algorithm.aggregate != only:
-        setting = f"algorithm.ratio_level={algorithm.ratio_level} with algorithm.aggregate={algorithm.aggregate}"
-        found.append(cannot("verl", setting, "it has no such loss", f"set algorithm.aggregate={only}"))
-    return found
 
 
 def _refused_values(config: Config) -> list[str]:
