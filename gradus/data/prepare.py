@@ -30,6 +30,8 @@ Layout = Literal["gradus", "verl"]
 SCHEMA = "gradus.data/1"
 _HARMLESS = ("duplicate", "prompt_over_budget")
 """Reasons that say nothing against the source."""
+_OWN = ("data_source", "ability")
+"""Columns of verl's layout that a task may fill otherwise."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -98,7 +100,7 @@ def prepare(
     is_overwriting: bool = False,
     tell: Callable[[str], None] = lambda text: None,
 ) -> dict[str, Any]:
-    """Writes ``<split>.<format>``, the task's side tables and ``manifest.json`` into ``out`` and returns the manifest.
+    """Writes ``<split>.<format>``, the task's side tables and files, and ``manifest.json`` into ``out`` and returns it.
     ``budget`` limits the tokens of a prompt; ``tell`` gets a line before each split.
 
     Raises:
@@ -115,6 +117,10 @@ def prepare(
         split: _facts(data) | {"file": file, "sha256": hashlib.sha256(content).hexdigest()}
         for (split, data), (file, content) in zip(prepared.items(), contents.items(), strict=True)
     }
+    beside = {
+        f"{table}.{format}": _encode([dict(row) for row in rows], format) for table, rows in task.side_tables().items()
+    }
+    beside |= task.side_files({split: data.problems for split, data in prepared.items()})
     manifest = {
         "schema": SCHEMA,
         "gradus": __version__,
@@ -124,13 +130,16 @@ def prepare(
         "layout": layout,
         "fingerprint": fingerprint(problem for data in prepared.values() for problem in data.problems),
         "splits": parts,
+        **(
+            {"beside": {file: hashlib.sha256(content).hexdigest() for file, content in beside.items()}}
+            if beside
+            else {}
+        ),
         **({"prompt_tokens": {"max": budget.max_tokens, "tokenizer": budget.tokenizer}} if budget else {}),
         **({"made": dict(task.data_facts())} if task.data_facts() else {}),
     }
-    for table, content in task.side_tables().items():
-        contents[f"{table}.{format}"] = _encode([dict(row) for row in content], format)
     durable.make_directory(out)
-    for file, content in contents.items():
+    for file, content in (contents | beside).items():
         durable.write_bytes(out / file, content)
     durable.write_json(out / "manifest.json", manifest)
     return manifest
@@ -283,7 +292,7 @@ def rows(data: Prepared, split: Split, layout: Layout, task: Task | None = None)
         for row, columns in zip(made, own, strict=True):
             row["extra_info"] = {**columns.pop("extra_info", {}), **row["extra_info"]}
     return [
-        row | {name: value for name, value in columns.items() if name not in row}
+        row | {name: value for name, value in columns.items() if name not in row or name in _OWN}
         for row, columns in zip(made, own, strict=True)
     ]
 

@@ -22,7 +22,7 @@ from gradus.data.order import sampler_for
 from gradus.data.prepare import verl_row
 from gradus.data.problems import load_problems
 from gradus.exits import Code, Exit
-from gradus.tasks.base import Task, load_task
+from gradus.tasks.base import Task, load_task, task_class
 from gradus.types import Problem, Score, Split
 
 KEYS = ("score", "acc", "scoring_error", "refused")
@@ -43,7 +43,7 @@ def compute_score(
     reward of the task, and ``scoring_error`` is 1.
 
     Args:
-        data_source: ``gradus/<task>`` or ``gradus/<task>/<domain>``.
+        data_source: ``gradus/<task>`` or ``gradus/<task>/<domain>``, or another name that the task gives its rows.
         ground_truth: as `write_parquet` writes it.
         tasks: options by task (``reward_kwargs.tasks``, also as JSON text): those that the data were made with.
 
@@ -52,7 +52,7 @@ def compute_score(
     """
     lowest = 0.0
     try:
-        task = _task_of(data_source, tasks)
+        task = _task_of(data_source, ground_truth, tasks)
         lowest = float(task.reward_range[0])
         score = task.score(_problem_of(task, ground_truth, extra_info or {}), solution_str)
     except Exception:  # nothing that a row or a scorer does may cost its group
@@ -132,8 +132,11 @@ def _length(tokenizer: Any, problem: Problem) -> int:
     return len(tokenizer(text, add_special_tokens=False)["input_ids"])
 
 
-def _task_of(data_source: str, tasks: str | Mapping[str, Mapping[str, Any]] | None) -> Task:
+def _task_of(data_source: str, ground_truth: str, tasks: str | Mapping[str, Mapping[str, Any]] | None) -> Task:
     name = data_source.removeprefix("gradus/").partition("/")[0]
+    if not data_source.startswith("gradus/"):
+        asked = str(json.loads(ground_truth)["id"]).partition("/")[0]
+        name = asked if data_source in task_class(asked).data_sources else name
     options = json.loads(tasks) if isinstance(tasks, str) else tasks or {}
     return _made(name, json.dumps(dict(options.get(name, {})), sort_keys=True))
 

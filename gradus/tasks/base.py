@@ -42,6 +42,8 @@ class Task(abc.ABC):
     splits: ClassVar[tuple[Split, ...]] = SPLITS
     max_lucky_frac: ClassVar[float] = 0.1
     """Largest share of problems for which the answer to another one may be right too; higher where right is a region."""
+    data_sources: ClassVar[tuple[str, ...]] = ()
+    """What ``data_source`` may be in its rows of verl's layout, other than ``gradus/NAME``."""
     needs: ClassVar[tuple[str, ...]] = ()
     """Extras or binaries that some of its features need."""
 
@@ -132,11 +134,16 @@ class Task(abc.ABC):
 
     def columns(self, problem: Problem) -> Mapping[str, Any]:
         """Facts about a problem that `gradus prepare` writes as columns of their own, so that other programs can filter
-        by them; nobody here reads them back. A mapping under ``extra_info`` joins verl's column of that name."""
+        by them; nobody here reads them back. In verl's layout a mapping under ``extra_info`` joins the column of that
+        name, and ``data_source`` and ``ability`` take the place of the usual ones."""
         return {}
 
     def side_tables(self) -> Mapping[str, Sequence[Mapping[str, Any]]]:
         """Rows by name that `gradus prepare` writes beside the problems."""
+        return {}
+
+    def side_files(self, problems: Mapping[Split, Sequence[Problem]]) -> Mapping[str, bytes]:
+        """Files by name that `gradus prepare` writes beside the problems that it keeps, for what no table holds."""
         return {}
 
     def data_facts(self) -> Mapping[str, Any]:

@@ -8,8 +8,9 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from functools import lru_cache
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -197,6 +198,12 @@ def cells(snapshot: Snapshot) -> NDArray[np.int64]:
     return (REGIMES.index(regime(snapshot)) * 2 + snapshot.worked) * 3 + terciles
 
 
+def cell_name(cell: int) -> str:
+    """``boom/worked/rich`` of a cell."""
+    worked, wealth = ("idle", "worked")[cell // 3 % 2], ("poor", "middle", "rich")[cell % 3]
+    return f"{REGIMES[cell // 6]}/{worked}/{wealth}"
+
+
 def features(snapshot: Snapshot, household: int) -> dict[str, float]:
     """The six dimensionless features by which similar contexts are found."""
     income = 168.0 * float(snapshot.wage[household])
@@ -209,6 +216,15 @@ def features(snapshot: Snapshot, household: int) -> dict[str, float]:
         "worked": float(snapshot.worked[household]),
         "inflation": float(snapshot.price / year_ago - 1),
     }
+
+
+def regression_features(snapshot: Snapshot, household: int) -> list[float]:
+    """Six numbers of the state for a formula: logarithms of real full-time pay, of savings in goods and in months of pay,
+    of the credit; the goods market's imbalance; the interest rate."""
+    similar = features(snapshot, household)
+    savings = math.log1p(float(snapshot.savings[household]) / (16.8 * snapshot.price))
+    return [similar["ln_real_wage"], savings, similar["ln_wealth"], similar["ln_credit"], similar["imbalance"],
+            snapshot.rate]  # fmt: skip
 
 
 # ------------------------------------------------------------------ drawing
@@ -254,6 +270,26 @@ def moment_of(economy_seed: int, month: int) -> Moment:
     if month not in SNAPSHOT_MONTHS:
         raise ValueError(f"month={month} has no snapshot; there are {SNAPSHOT_MONTHS[0]} to {SNAPSHOT_MONTHS[-1]} by 6")
     return _alone(economy_seed)[SNAPSHOT_MONTHS.index(month)]
+
+
+def how_made() -> dict[str, Any]:
+    """Seeds, parameters and thresholds behind all contexts, JSON-able."""
+    return {
+        "root_seed": _ROOT,
+        "economy_seeds": {split: [first, first + NUM_ECONOMIES[split] - 1] for split, first in FIRST_SEED.items()},
+        "contexts_per_economy": PER_ECONOMY,
+        "months": MONTHS,
+        "economy": asdict(EconomyConfig()),
+        "thresholds": {
+            "growth_mean": GROWTH_MEAN,
+            "growth_sd": GROWTH_SD,
+            "unemployment_mean": UNEMPLOYMENT_MEAN,
+            "unemployment_sd": UNEMPLOYMENT_SD,
+            "recession_below": RECESSION_BELOW,
+            "boom_above": BOOM_ABOVE,
+            "wealth_terciles": list(WEALTH_TERCILES),
+        },
+    }
 
 
 def _drawn(split: str, index: int, found: list[Moment], grid: list[NDArray[np.int64]]) -> Context:

@@ -8,26 +8,30 @@ from pathlib import Path
 from typing import Any
 
 from gradus.data.sources import Source
+from gradus.tasks.economy.archive import Archive
 from gradus.tasks.economy.contexts import split_of
 from gradus.tasks.economy.errors import DataError, LeakageError
 from gradus.tasks.economy.facts import FIELDS
 from gradus.tasks.economy.memory import FEATURES, Memory
 from gradus.tasks.economy.reward import SOURCE
+from gradus.tasks.economy.seed_reward import SOURCE as SEED_SOURCE
 from gradus.tasks.economy.values import Values
 from gradus.types import SPLITS, Message, Problem, Split
 
-_SHAPING = ("prompt", "lang", "few_shot", "envelope")
+_SHAPING = ("prompt", "lang", "few_shot", "without_examples", "envelope")
 """Options that are written into the rows."""
 _VALUES = ("value_table", "j_random", "j_oracle", "oracle_work", "oracle_consumption")
 _ENDINGS = ("jsonl", "parquet")
 
 
-def flat_columns(problem: Problem) -> dict[str, Any]:
+def flat_columns(problem: Problem, reward: str) -> dict[str, Any]:
     """What is known of a context, one column each, and the fields of the original reward as ``extra_info``; a field that
-    this context lacks is null there."""
+    this context lacks is null there. With ``reward="seed"`` the data source is the one that the original pays for."""
     truth, meta = problem.truth, problem.meta
     facts = truth["extra_info"]
     return {
+        "data_source": SEED_SOURCE if reward == "seed" else SOURCE,
+        "ability": "economic_decision",
         **{name: truth[name] for name in ("snapshot_id", "economy_seed", "month", "household")},
         **{name: meta[name] for name in ("lang", "context_id", "regime_seed", "few_shot_ids")},
         "regime": problem.domain,
@@ -66,6 +70,17 @@ def read_memory(source: str) -> Memory | None:
     if not paths:
         return None
     return Memory.of([dict(row.fields) for row in Source(str(paths[0])).rows("train")])
+
+
+def snapshots_file(split: str) -> str:
+    """Name of the file of a split's snapshots."""
+    return f"snapshots-{split}.npz"
+
+
+def read_snapshots(source: str, split: str) -> Archive | None:
+    """The snapshots of a prepared folder; None where it has none. SnapshotError for a file that is something else."""
+    path = Path(source) / snapshots_file(split)
+    return Archive.load(path) if path.is_file() else None
 
 
 def _problem(fields: Mapping[str, Any], split: Split) -> Problem:

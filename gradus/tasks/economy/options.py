@@ -24,6 +24,8 @@ class EconomyTaskConfig(TaskConfig):
     """``compact``: one line of numbers, for policies of a few million parameters."""
     few_shot: Annotated[int, Field(ge=0, le=8)] = 0
     """Good decisions of similar households shown in the prompt; the reference project shows 3."""
+    without_examples: bool = False
+    """Held-out contexts also without examples, each a second problem: the report then tells what the examples do."""
     memory_contexts: Annotated[int, Field(ge=1, le=2000)] = 2000
     """Training contexts whose decisions may be shown, with ``source: generate``."""
     envelope: Literal["none", "answer"] = "none"
@@ -55,6 +57,8 @@ class EconomyTaskConfig(TaskConfig):
                 f"prompt='compact' has no examples, languages or thought: few_shot={self.few_shot}, lang={self.lang!r}, "
                 f"envelope={self.envelope!r}; use prompt='full', or few_shot=0, lang='en', envelope='none'"
             )
+        if self.without_examples and not self.few_shot:
+            raise ValueError("without_examples=True has no examples to leave out; set few_shot=3, or leave it off")
         if 0 < self.closed_loop_months < 24:
             raise ValueError(f"closed_loop_months={self.closed_loop_months} has no two years; use 24 or more, or 0")
         if self.mode == "live" and self.reward == "seed":

@@ -28,6 +28,8 @@ _HOUSEHOLD = ("wage", "savings", "shown_income", "shown_consumption", "shown_wor
 _INTEGERS = ("title", "worked")
 _SERIES = ("prices", "mean_wages", "unemployment", "output", "nominal_output", "credits", "imbalances", "rates")
 _RECENT = ("income", "consumption", "intended", "tax", "recent_wage")
+ARRAYS = (*_HOUSEHOLD, *_INTEGERS, *_SERIES, *_RECENT)
+"""The fields of a snapshot that are arrays."""
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -93,11 +95,8 @@ class Snapshot:
     """Hourly wage after the month."""
 
     def __post_init__(self) -> None:
-        n = len(self.wage)
-        for name in (*_HOUSEHOLD, *_INTEGERS, *_SERIES, *_RECENT):
-            array = getattr(self, name)
-            shape = (min(self.month, RECENT_MONTHS), n) if name in _RECENT else (self.month,)
-            shape = (n,) if name in _HOUSEHOLD or name in _INTEGERS else shape
+        for name, array in self.arrays().items():
+            shape = shape_of(name, self.month, self.num_households)
             if array.shape != shape:
                 raise SnapshotError(f"snapshot: {name} has shape {array.shape}; month {self.month} needs {shape}")
             if not np.isfinite(array).all():
@@ -116,7 +115,7 @@ class Snapshot:
     def _digest(self) -> str:
         digest = hashlib.sha256(SCHEMA.encode())
         digest.update(json.dumps(self._numbers(), sort_keys=True).encode())
-        for name, array in sorted(self._arrays().items()):
+        for name, array in sorted(self.arrays().items()):
             kind = "<i8" if name in _INTEGERS else "<f8"
             digest.update(f"{name}{array.shape}{kind}".encode())
             digest.update(np.ascontiguousarray(array, dtype=kind).tobytes())
@@ -126,13 +125,17 @@ class Snapshot:
         scalars = ("month", "people_seed", "goods", "price", "initial_price", "rate")
         return {"config": dict(self.config), **{name: getattr(self, name) for name in scalars}}
 
-    def _arrays(self) -> dict[str, NDArray]:
-        return {name: getattr(self, name) for name in (*_HOUSEHOLD, *_INTEGERS, *_SERIES, *_RECENT)}
+    def header(self) -> dict[str, Any]:
+        """All but the arrays, JSON-able, with schema and hash."""
+        return {"schema": SCHEMA, "hash": self._digest(), **self._numbers()}
+
+    def arrays(self) -> dict[str, NDArray]:
+        """The arrays by name, in the shapes of `shape_of`."""
+        return {name: getattr(self, name) for name in ARRAYS}
 
     def to_json(self) -> dict[str, Any]:
         """A JSON-able mapping; floats keep every bit."""
-        arrays = {name: array.tolist() for name, array in self._arrays().items()}
-        return {"schema": SCHEMA, "hash": self._digest(), **self._numbers(), "arrays": arrays}
+        return {**self.header(), "arrays": {name: array.tolist() for name, array in self.arrays().items()}}
 
     @classmethod
     def from_json(cls, value: Mapping[str, Any]) -> Snapshot:
@@ -168,22 +171,13 @@ class Snapshot:
 
     def to_bytes(self) -> bytes:
         """NPZ, the same bytes for the same content."""
-        header = json.dumps({"schema": SCHEMA, "hash": self._digest(), **self._numbers()}, sort_keys=True)
-        buffer = io.BytesIO()
-        content: dict[str, Any] = {"header": np.frombuffer(header.encode(), dtype=np.uint8), **self._arrays()}
-        np.savez_compressed(buffer, **content)
-        return buffer.getvalue()
+        return npz_bytes(self.header(), self.arrays())
 
     @classmethod
     def from_bytes(cls, data: bytes) -> Snapshot:
         """Reads what ``to_bytes`` made; nothing is unpickled. SnapshotError where it is something else."""
-        try:
-            with np.load(io.BytesIO(data), allow_pickle=False) as archive:
-                content = {name: archive[name] for name in archive.files}
-            header = json.loads(content.pop("header").tobytes())
-        except (KeyError, OSError, ValueError, EOFError, zipfile.BadZipFile) as error:
-            raise SnapshotError(f"no snapshot of {SCHEMA!r} can be read from these bytes: {error}") from None
-        return cls.from_json({**header, "arrays": content})
+        header, arrays = from_npz_bytes(data)
+        return cls.from_json({**header, "arrays": arrays})
 
     def save(self, path: Path) -> None:
         """Writes an NPZ file, or JSON where the name ends in ``.json``."""
@@ -200,3 +194,29 @@ class Snapshot:
             return cls.from_json(json.loads(data))
         except (UnicodeDecodeError, json.JSONDecodeError) as error:
             raise SnapshotError(f"{path.name} is no JSON: {error}") from None
+
+
+def shape_of(name: str, month: int, num_households: int) -> tuple[int, ...]:
+    """Shape of the array ``name`` of a snapshot after ``month`` months."""
+    if name in _SERIES:
+        return (month,)
+    return (min(month, RECENT_MONTHS), num_households) if name in _RECENT else (num_households,)
+
+
+def npz_bytes(header: Mapping[str, Any], arrays: Mapping[str, NDArray]) -> bytes:
+    """An NPZ file with ``arrays`` and, as JSON, ``header``; the same bytes for the same content."""
+    buffer = io.BytesIO()
+    written = np.frombuffer(json.dumps(header, sort_keys=True).encode(), dtype=np.uint8)
+    content: dict[str, Any] = {"header": written, **arrays}
+    np.savez_compressed(buffer, **content)
+    return buffer.getvalue()
+
+
+def from_npz_bytes(data: bytes) -> tuple[dict[str, Any], dict[str, NDArray]]:
+    """(header, arrays) of a file that `npz_bytes` made; nothing is unpickled. SnapshotError where it is something else."""
+    try:
+        with np.load(io.BytesIO(data), allow_pickle=False) as archive:
+            content = {name: archive[name] for name in archive.files}
+        return json.loads(content.pop("header").tobytes()), content
+    except (KeyError, OSError, ValueError, EOFError, zipfile.BadZipFile) as error:
+        raise SnapshotError(f"no snapshot of {SCHEMA!r} can be read from these bytes: {error}") from None

@@ -4,27 +4,24 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from itertools import islice
+from functools import cached_property
 from typing import TYPE_CHECKING, Any, ClassVar
 
-from gradus.data.intake import Intake
 from gradus.health.rule import Rule
-from gradus.tasks.base import Answer, Task, TaskConfig
+from gradus.tasks.base import Answer, Task
 from gradus.tasks.economy.checks import reading_cases
 from gradus.tasks.economy.decision import canonical
 from gradus.tasks.economy.health import RULES
 from gradus.tasks.economy.options import EconomyTaskConfig
 from gradus.tasks.economy.reward import FAILED, read, score
+from gradus.tasks.economy.seed_reward import SOURCE as SEED_SOURCE
 from gradus.tasks.economy.values import Values
 from gradus.types import SPLITS, Finish, Group, Problem, Score, Split
 
 Rows = Sequence[Mapping[str, Any]]
-_FEW_CONTEXTS = 20
-"""Of two economies: enough for an example of another one's household."""
 
 if TYPE_CHECKING:
-    from gradus.tasks.economy.contexts import Context
-    from gradus.tasks.economy.memory import Memory
+    from gradus.tasks.economy.problems import ProblemMaker
     from gradus.tasks.economy.snapshot import Snapshot
 
 
@@ -43,13 +40,15 @@ class EconomyTask(Task):
     Config = EconomyTaskConfig
     scorer_class = "inline"
     max_lucky_frac = 0.6
+    data_sources = (SEED_SOURCE,)
     config: EconomyTaskConfig
 
-    def __init__(self, config: TaskConfig) -> None:
-        super().__init__(config)
-        self._memory: Memory | None = None
-        self.counts: Counter[str] = Counter()
-        """What preparation left out or had too little of."""
+    @cached_property
+    def maker(self) -> ProblemMaker:
+        """Makes the problems. NumPy is loaded here."""
+        from gradus.tasks.economy.problems import ProblemMaker
+
+        return ProblemMaker(self.config, self.intakes)
 
     @property
     def reward_range(self) -> tuple[float, float]:
@@ -67,84 +66,7 @@ class EconomyTask(Task):
         """Yields the problems of a split, simulated or read one by one. DataError or LeakageError for unusable rows."""
         if split not in SPLITS:
             raise ValueError(f"split {split!r} does not exist; there are: {', '.join(SPLITS)}")
-        if self.config.source != "generate":
-            yield from self._from_folder(split, limit)
-            return
-        from gradus.tasks.economy.contexts import contexts
-
-        num = None if limit is None else -(-limit // len(self._languages()))
-        self.intakes[split] = Intake()
-        made = (p for one in contexts(split, num, skip=self._skipped(split)) for p in self._of_context(one, split))
-        yield from islice(made, limit)
-
-    def _from_folder(self, split: Split, limit: int | None) -> Iterator[Problem]:
-        """The rows of a prepared folder; where it was prepared with other prompts, the prompts are written anew."""
-        from gradus.tasks.economy.assembly import snapshot_of
-        from gradus.tasks.economy.files import options_that_differ, read_problems
-
-        folder, languages = self.config.source, self._languages()
-        differing = options_that_differ(folder, self.config.model_dump())
-        skip = self._skipped(split)
-        if not differing:
-            yield from islice(read_problems(folder, split), skip * len(languages), _end(skip * len(languages), limit))
-            return
-        rows = {problem.meta["context_id"]: problem for problem in read_problems(folder, split)}
-        made = (
-            self._problem(
-                _name(row.meta["context_id"], language, self.config.lang),
-                snapshot_of(row),
-                row.truth["household"],
-                Values.from_row(row.truth, row.id),
-                language,
-                {name: row.truth[name] for name in ("split", "economy_seed")}
-                | {name: row.meta[name] for name in ("cell", "logged_work", "logged_consumption")},
-            )
-            for row in islice(rows.values(), skip, None)
-            for language in languages
-        )
-        yield from islice(made, limit)
-
-    def _skipped(self, split: Split) -> int:
-        return self.config.skip_contexts if split == "train" else 0
-
-    def example(self) -> Problem:
-        """The first training problem, its examples chosen from few contexts: thousands take minutes to simulate."""
-        few = min(self.config.memory_contexts, _FEW_CONTEXTS)
-        task = self if not self.config.few_shot else type(self)(self.config.model_copy(update={"memory_contexts": few}))
-        return next(task.problems("train", 1))
-
-    def _languages(self) -> tuple[str, ...]:
-        return ("en", "zh") if self.config.lang == "both" else (self.config.lang,)
-
-    def _of_context(self, context: Context, split: Split) -> Iterator[Problem]:
-        """One problem per language; none where best and random answer are too close, which is counted."""
-        from gradus.tasks.economy.counterfactual import value_table
-        from gradus.tasks.economy.values import MIN_GAP
-
-        values = value_table(context.snapshot, context.household, context.split)
-        self.counts[f"cells_passed/{split}"] += context.num_passed
-        for language in self._languages():
-            name = _name(f"economy/{context.id}", language, self.config.lang)
-            self.intakes[split].num_rows += 1
-            if not values.gap >= MIN_GAP:
-                self.intakes[split].drop("gap_too_small", name)
-                continue
-            place = {"split": context.split, "economy_seed": context.economy_seed, "cell": context.cell}
-            place |= {"logged_work": context.logged[0], "logged_consumption": context.logged[1]}
-            yield self._problem(name, context.snapshot, context.household, values, language, place)
-
-    def shorter(self, problem: Problem) -> Iterator[Problem]:
-        """The same decision with fewer examples, one by one; at last without the table of the last months."""
-        from gradus.tasks.economy.assembly import shortened, snapshot_of
-
-        if self.config.prompt == "full":
-            yield from shortened(self.config, problem, snapshot_of(problem), self._examples_of_problem(problem))
-
-    def _examples_of_problem(self, problem: Problem) -> Sequence[dict[str, Any]]:
-        if not problem.meta["few_shot_ids"]:
-            return ()
-        by_id = {row["id"]: row for row in self.memory.rows}
-        return [by_id[name] for name in problem.meta["few_shot_ids"]]
+        yield from self.maker.of_split(split, limit)
 
     def problem(self, **raw: Any) -> Problem:
         """Builds a problem from ``snapshot`` and ``household``; its values are simulated with 32 shock sets."""
@@ -153,72 +75,46 @@ class EconomyTask(Task):
                 f"an economy problem has the fields snapshot and household, not {', '.join(sorted(raw)) or 'none'}; "
                 "for example task.problem(snapshot=economy.snapshot(0), household=3)"
             )
-        from gradus.tasks.economy.counterfactual import value_table
         from gradus.tasks.economy.snapshot import Snapshot
 
         given, household = raw["snapshot"], raw["household"]
-        snapshot = given if isinstance(given, Snapshot) else Snapshot.from_json(given)
         if isinstance(household, bool) or not isinstance(household, int):
             raise ValueError(f"household={household!r} must be a whole number")
-        values = value_table(snapshot, household, "given")
-        name = f"economy/given/{snapshot.id}/{household}"
-        values.check(name)
-        place: dict[str, Any] = {"split": "given", "economy_seed": None}
-        if self.config.mode == "live":
-            place["snapshot"] = snapshot.to_json()
-        return self._problem(name, snapshot, household, values, self._languages()[0], place)
+        return self.maker.given(given if isinstance(given, Snapshot) else Snapshot.from_json(given), household)
 
-    def _problem(
-        self,
-        name: str,
-        snapshot: Snapshot,
-        household: int,
-        values: Values,
-        language: str,
-        place: Mapping[str, Any],
-    ) -> Problem:
-        from gradus.tasks.economy.assembly import assembled
-        from gradus.tasks.economy.contexts import features
+    def example(self) -> Problem:
+        """The first training problem, with examples of few contexts."""
+        return self.maker.example()
 
-        examples = self._examples(features(snapshot, household), place["economy_seed"])
-        return assembled(self.config, name, snapshot, household, values, language, place, examples)
+    def shorter(self, problem: Problem) -> Iterator[Problem]:
+        """The same decision with fewer examples, one by one; at last without the table of the last months."""
+        return self.maker.shorter(problem)
 
-    def _examples(self, query: Mapping[str, float], economy_seed: int | None) -> Sequence[dict[str, Any]]:
-        k = self.config.few_shot
-        if not k:
-            return ()
-        found = self.memory.nearest(query, economy_seed=economy_seed, k=k)
-        self.counts["examples_missing"] += k - len(found)
-        return found
-
-    @property
-    def memory(self) -> Memory:
-        """Good decisions of the training economies: built when first needed, or read from the prepared folder."""
-        if self._memory is None:
-            from gradus.tasks.economy.contexts import contexts
-            from gradus.tasks.economy.files import read_memory
-            from gradus.tasks.economy.memory import Memory
-
-            kept = None if self.config.source == "generate" else read_memory(self.config.source)
-            self._memory = kept or Memory.build(contexts("train", self.config.memory_contexts))
-        return self._memory
+    # ------------------------------------------------------------------ prepared files
 
     def columns(self, problem: Problem) -> dict[str, Any]:
         """Context, strata, features, values and the fields of the original reward, each as a column."""
         from gradus.tasks.economy.files import flat_columns
 
-        return flat_columns(problem)
+        return flat_columns(problem, self.config.reward)
 
     def side_tables(self) -> dict[str, list[dict[str, Any]]]:
         """The memory of good decisions, where prompts show them."""
-        return {"memory": [dict(row) for row in self.memory.rows]} if self.config.few_shot else {}
+        return {"memory": [dict(row) for row in self.maker.memory.rows]} if self.config.few_shot else {}
+
+    def side_files(self, problems: Mapping[Split, Sequence[Problem]]) -> dict[str, bytes]:
+        """The snapshots that the problems of each split were made from."""
+        from gradus.tasks.economy.archive import packed
+        from gradus.tasks.economy.files import snapshots_file
+
+        return {snapshots_file(split): packed(map(self.maker.snapshot_of, made)) for split, made in problems.items()}
 
     def data_facts(self) -> dict[str, Any]:
-        """Seeds and thresholds of the contexts, what was passed over, strata with few good decisions."""
-        from gradus.tasks.economy.assembly import facts_of_contexts
+        """Seeds, parameters and thresholds of the contexts, what was passed over, strata with few good decisions."""
+        from gradus.tasks.economy.contexts import how_made
 
-        thin = dict(self._memory.thin) if self._memory else {}
-        return facts_of_contexts() | {"counts": dict(sorted(self.counts.items())), "thin_strata": thin}
+        thin = dict(self.maker.memory.thin) if self.config.few_shot else {}
+        return how_made() | {"counts": dict(sorted(self.maker.counts.items())), "thin_strata": thin}
 
     # ------------------------------------------------------------------ judging
 
@@ -244,7 +140,6 @@ class EconomyTask(Task):
 
     def _live(self, problem: Problem, text: str, values: Values, judged: Score, finish: Finish) -> Score:
         """The same judgement with the value simulated now."""
-        from gradus.tasks.economy.assembly import snapshot_of
         from gradus.tasks.economy.counterfactual import live_rewards
         from gradus.tasks.economy.values import CORRECT_FROM
 
@@ -252,7 +147,7 @@ class EconomyTask(Task):
         assert decision.work is not None and decision.consumption is not None
         truth = problem.truth
         (worth,) = live_rewards(
-            snapshot_of(problem),
+            self.maker.snapshot_of(problem),
             truth["household"],
             [(decision.work, decision.consumption)],
             values,
@@ -320,7 +215,7 @@ class EconomyTask(Task):
 
         policy = TextPolicy(
             answer=answer,
-            language=self._languages()[0],
+            language=self.maker.languages[0],
             form=config.prompt,
             envelope=config.envelope,
             examples=self._examples_of,
@@ -337,7 +232,7 @@ class EconomyTask(Task):
     def _examples_of(self, snapshot: Snapshot, household: int) -> Sequence[dict[str, Any]]:
         from gradus.tasks.economy.contexts import features
 
-        return self._examples(features(snapshot, household), None) if self.config.few_shot else ()
+        return self.maker.examples(features(snapshot, household), None)
 
     def play_tables(self, base: Mapping[str, Any] | None, trained: Mapping[str, Any] | None) -> list[dict[str, Any]]:
         """What the economies did with both models."""
@@ -361,12 +256,3 @@ class EconomyTask(Task):
         pairs = Counter((score.parts["info/work"], score.parts["info/consumption"]) for score in scores)
         row["economy/top1_frac"] = pairs.most_common(1)[0][1] / len(scores)
         return row
-
-
-def _name(context_id: str, language: str, lang: str) -> str:
-    """The id of a problem: its context's, with the language where there are two."""
-    return f"{context_id}/{language}" if lang == "both" else context_id
-
-
-def _end(skip: int, limit: int | None) -> int | None:
-    return None if limit is None else skip + limit
