@@ -68,11 +68,12 @@ def run(
 
     need_torch(f"gradus {kind}")
     loaded: list[Problems] = []
+    audits: dict[str, Mapping[str, Any]] = {}
 
     def fingerprint_of_data(config: Config) -> str:
         loaded.append(load_answers(config) if kind == "sft" else load_problems(config))
         if kind == "train":
-            _refuse_useless(loaded[0])
+            audits.update(_audited(loaded[0]))
         sampler_for(config, loaded[0].train, kind=kind)  # what does not fit the problems is refused before a run exists
         return fingerprint(loaded[0].train)
 
@@ -96,6 +97,8 @@ def run(
         with start:
             if kind == "train" and start.action == "new":
                 _attach_probe(start)
+            if start.action != "finished":
+                _record_audits(start, audits)
             return _to_the_end(start, loaded[0] if loaded else None)
 
 
@@ -267,12 +270,26 @@ def compare(
     return comparison
 
 
-def _refuse_useless(problems: Problems) -> None:
-    """ValueError where a task says that its reward cannot teach."""
+def _audited(problems: Problems) -> dict[str, Mapping[str, Any]]:
+    """What the tasks say of their rewards; ValueError where one says that its reward cannot teach."""
+    audits = {}
     for name, task in problems.tasks.items():
-        reason = task.training_refusal([problem for problem in problems.train if problem.task == name])
-        if reason:
-            raise ValueError(f"tasks.{name}: {reason}")
+        found = task.reward_audit([problem for problem in problems.train if problem.task == name])
+        if found is not None:
+            if found["refusal"]:
+                raise ValueError(f"tasks.{name}: {found['refusal']}")
+            audits[name] = found
+    return audits
+
+
+def _record_audits(start: Start, audits: Mapping[str, Mapping[str, Any]]) -> None:
+    """Says what was found of the rewards, and puts it into the run, for its report."""
+    for name, found in audits.items():
+        for warning in found["warnings"]:
+            start.run.warn(f"tasks.{name}: {warning}")
+    if audits:
+        path = start.run.path / "reward_audit.json"
+        start.run.tolerate("reward audit", lambda: durable.write_json(path, audits))
 
 
 def _task_tables(

@@ -107,15 +107,19 @@ class RunFacts:
         return facts
 
     def _read_task_tables(self) -> None:
-        path = self.path / "comparison_tables.json"
-        if not path.is_file():
-            return
-        found = self._json(path.name, "tables of the task")
-        is_list = bool(found) and isinstance(found.get("tables"), list)
-        tables = found["tables"] if found and is_list else []
-        self.task_tables = [one for one in tables if isinstance(one, dict) and {"title", "head", "rows"} <= set(one)]
-        if not is_list or len(self.task_tables) < len(tables):
-            self.damaged.append(f"{path.name}: not a list of tables with title, head and rows")
+        """The task's own tables: of base and trained, and of its reward."""
+        for name, what in (
+            ("comparison_tables.json", "tables of the task"),
+            ("reward_audit.json", "audit of the reward"),
+        ):
+            if not (self.path / name).is_file():
+                continue
+            found = self._json(name, what)
+            tables = _tables_in(found) if found else None
+            whole = [one for one in tables or () if isinstance(one, dict) and {"title", "head", "rows"} <= set(one)]
+            self.task_tables += whole
+            if tables is None or len(whole) < len(tables):
+                self.damaged.append(f"{name}: not a list of tables with title, head and rows")
 
     def setting(self, leaf: str) -> str | None:
         """A config value as text."""
@@ -249,3 +253,10 @@ def _leaves(tree: Any, prefix: str = "") -> list[tuple[str, str]]:
         return [leaf for key, value in tree.items() for leaf in _leaves(value, f"{prefix}{key}.")]
     text = {None: "null", True: "true", False: "false"}.get(tree) if isinstance(tree, bool | None) else None
     return [(prefix[:-1], str(tree) if text is None else text)] if prefix else []
+
+
+def _tables_in(found: Mapping[str, Any]) -> list[Any] | None:
+    """The tables of a file: under ``tables``, or one for each task under its name; None where it is something else."""
+    if "tables" in found:
+        return found["tables"] if isinstance(found["tables"], list) else None
+    return [one.get("table") if isinstance(one, Mapping) else None for one in found.values()]

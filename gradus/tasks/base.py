@@ -106,8 +106,10 @@ class Task(abc.ABC):
         """Whether the oracle's answer gets the highest reward; not so for a reward kept only for comparison."""
         return True
 
-    def training_refusal(self, problems: Sequence[Problem]) -> str | None:
-        """Why nobody should train on this reward with these problems; None where it may be."""
+    def reward_audit(self, problems: Sequence[Problem]) -> Mapping[str, Any] | None:
+        """Which terms of the reward an answer to these problems can change, looked at before training: JSON values with
+        ``refusal`` (why nobody should train on it; None where it may be), ``warnings`` and a ``table`` for the report.
+        None for a task that has nothing to say."""
         return None
 
     def comparison_tables(

@@ -70,7 +70,25 @@ def _parts(groups: Sequence[Group]) -> dict[str, float]:
         else:
             row[f"rewards/{name}/mean"] = _mean(all_values)
             row[f"rewards/{name}/std"] = _std(all_values)
-    return row
+    return row | {f"rewards/{name}/share": share for name, share in _shares(groups).items()}
+
+
+def _shares(groups: Sequence[Group]) -> dict[str, float]:
+    """How much of what the rewards of a group differ by is due to each reward term: its covariance with the reward over
+    the variance of the reward, summed over groups. Nothing where no group differs. A term that is missing counts as 0."""
+    covariances: dict[str, float] = {}
+    variance = 0.0
+    for group in groups:
+        if min(group.rewards_G) == max(group.rewards_G):
+            continue
+        mean = _mean(group.rewards_G)
+        deviations = [reward - mean for reward in group.rewards_G]
+        variance += math.fsum(one * one for one in deviations)
+        for name in {name for score in group.scores for name in score.parts if not name.startswith("info/")}:
+            terms = [score.parts.get(name, 0.0) for score in group.scores]
+            moved = math.fsum(term * deviation for term, deviation in zip(terms, deviations, strict=True))
+            covariances[name] = covariances.get(name, 0.0) + moved
+    return {name: moved / variance for name, moved in sorted(covariances.items())} if variance > 0 else {}
 
 
 def _duplicate_frac(group: Group) -> float:

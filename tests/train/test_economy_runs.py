@@ -27,8 +27,18 @@ def config_of(num_steps: int, *more: str):
     return resolve(["economy_nano"], [*SMALL, f"num_steps={num_steps}", *more])
 
 
-def adapter(path: Path, step: int) -> bytes:
-    return (path / f"checkpoints/step_{step:06d}/model/adapter_model.safetensors").read_bytes()
+_OF_THE_WAY = ("train_seconds", "best_step", "best_value")
+"""Counters that tell how a policy came about: the clock, and evaluations, which a run of fewer steps makes elsewhere."""
+
+
+def state(path: Path, step: int) -> tuple[bytes, bytes, dict]:
+    """All that a checkpoint holds and that decides what comes next: adapter, optimizer, the rest."""
+    folder = path / f"checkpoints/step_{step:06d}"
+    rest = json.loads((folder / "trainer.json").read_text())
+    rest["counters"] = {name: value for name, value in rest["counters"].items() if name not in _OF_THE_WAY}
+    names = ("model/adapter_model.safetensors", "trainer.safetensors")
+    adapter, optimizer = ((folder / name).read_bytes() for name in names)
+    return adapter, optimizer, rest
 
 
 @pytest.fixture(scope="module")
@@ -36,14 +46,14 @@ def short(tmp_path_factory):
     """A run of three steps, gone on with to five."""
     folder = tmp_path_factory.mktemp("short")
     runs.run(config_of(3).config, folder)
-    assert adapter(folder / "run", 3)
+    assert state(folder / "run", 3)
     runs.run(config_of(5).config, folder)
     return folder / "run"
 
 
 def test_more_steps_continue_exactly(short, tmp_path) -> None:
     runs.run(config_of(5).config, tmp_path)
-    assert adapter(short, 5) == adapter(tmp_path / "run", 5) != adapter(short, 3)
+    assert state(short, 5) == state(tmp_path / "run", 5) != state(short, 3)
     rows = [runs.metrics(folder) for folder in (short.parent, tmp_path)]
     assert [row["step"] for row in rows[0]] == [0, 1, 2, 3, 4, 5]
     for name in ("reward", "loss", "grad_norm"):
@@ -55,7 +65,7 @@ def test_a_thousand_steps_continue_exactly(tmp_path) -> None:
     run("train", config_of(1000), runs_dir=tmp_path / "whole")
     run("train", config_of(100), runs_dir=tmp_path / "cut")
     run("train", tmp_path / "cut" / "run", ["num_steps=1000"])
-    assert adapter(tmp_path / "cut" / "run", 1000) == adapter(tmp_path / "whole" / "run", 1000)
+    assert state(tmp_path / "cut" / "run", 1000) == state(tmp_path / "whole" / "run", 1000)
 
 
 def test_the_adapter_loads_in_peft_with_the_same_logits(short) -> None:
@@ -94,6 +104,9 @@ def policy_messages():
 
 
 def test_the_report_answers_three_questions(short) -> None:
+    audit = json.loads((short / "reward_audit.json").read_text())["economy"]
+    assert audit["refusal"] is None and [term["name"] for term in audit["terms"]] == ["value"]
+    assert all(row["rewards/value/share"] > 0 for row in runs.metrics(short.parent)[1:])
     tables = json.loads((short / "comparison_tables.json").read_text())["tables"]
     titles = [one["title"] for one in tables]
     assert titles[0] == "Did it learn, and is it collapsed?" and titles[-1] == "What the economy does with it"
@@ -103,5 +116,6 @@ def test_the_report_answers_three_questions(short) -> None:
         "Is it collapsed?",
         "What the economy does with it",
         "unemployment of its households",
+        "What the reward teaches",
     ):
         assert words in page

@@ -26,18 +26,23 @@ Rows = Sequence[Mapping[str, Any]]
 NUM_RESAMPLES = 10_000
 MIN_ECONOMIES = 30
 MIN_CELL = 10
+LANGUAGES = {"en": "English", "zh": "Chinese"}
+BARE = "/bare"
+"""Ends the id of a problem whose examples were left out, though its twin has some."""
 
 
 def flat(rows: Rows) -> list[dict[str, Any]]:
     """Evaluation rows in the terms of this task: decision (None where it failed), value, state, context."""
     made = []
     for row in rows:
-        truth, parts = row["solution"], row["parts"]
+        truth, parts, name = row["solution"], row["parts"], row["problem_id"]
         state = truth.get("state", {})
         has_read = "info/work" in parts
         made.append(
             {
-                "context_id": row["problem_id"],
+                "context_id": name,
+                "language": next((one for one in LANGUAGES if f"/{one}" in name), None),
+                "has_examples": "few_shot" in truth,
                 "economy_seed": truth.get("economy_seed"),
                 "work": parts.get("info/work"),
                 "consumption": parts.get("info/consumption"),
@@ -163,173 +168,59 @@ def compare(base_rows: Rows, trained_rows: Rows) -> dict[str, Any]:
     differences = {"trained - base": paired(base_means, trained_means, economies)}
     constant = {name: one.reward(*BEST_CONSTANT) for name, one in values.items()}
     differences["trained - best constant"] = paired(constant, trained_means, economies)
-    if all(truth.get("few_shot") for truth in truths.values()):
+    shown = {name: truth["few_shot"] for name, truth in truths.items() if truth.get("few_shot")}
+    if shown:
         copy = {
-            name: values[name].reward(*copied([{"work": w, "consumption": c} for w, c in truth["few_shot"]]))
-            for name, truth in truths.items()
+            name: values[name].reward(*copied([{"work": w, "consumption": c} for w, c in examples]))
+            for name, examples in shown.items()
         }
-        differences["trained - few-shot copy"] = paired(copy, trained_means, economies)
+        differences["trained - few-shot copy"] = paired(copy, {name: trained_means[name] for name in shown}, economies)
+    twins = [name.removesuffix(BARE) for name in trained_means if name.endswith(BARE)]
+    for model, means in (("base", base_means), ("trained", trained_means)) if twins else ():
+        without, with_them = {one: means[one + BARE] for one in twins}, {one: means[one] for one in twins}
+        differences[f"{model}: with - without examples"] = paired(without, with_them, economies)
     return {
         "models": {"base": summary(base), "trained": summary(trained)},
         "ladder": ladder(truths),
         "differences": differences,
         "verdict": verdict(differences["trained - base"], differences["trained - best constant"]),
         "strata": strata(base, trained),
+        "prompts": by_prompt(base, trained),
     }
 
 
 def strata(base: Rows, trained: Rows) -> list[dict[str, Any]]:
     """Regime x worked x wealth tercile: number of contexts, rewards, difference (with an interval from 10 contexts on),
     the best answers' means."""
+    found = _cells(base, trained, ("regime", "worked", "wealth_tercile"))
+    return [
+        entry
+        | {name: math.fsum(row[name] for row in rows) / len(rows) for name in ("oracle_work", "oracle_consumption")}
+        for entry, rows in found
+    ]
+
+
+def by_prompt(base: Rows, trained: Rows) -> list[dict[str, Any]]:
+    """The same by language, and with and without examples; nothing where all prompts are of one kind."""
+    cells = [entry for entry, _ in _cells(base, trained, ("language", "has_examples"))]
+    return cells if len(cells) > 1 else []
+
+
+def _cells(base: Rows, trained: Rows, keys: Sequence[str]) -> list[tuple[dict[str, Any], list[Mapping[str, Any]]]]:
+    """For each combination of ``keys`` its entry, and the rows of the trained model."""
     cells: dict[tuple[Any, ...], tuple[list[Any], list[Any]]] = defaultdict(lambda: ([], []))
     for which, rows in enumerate((base, trained)):
         for row in rows:
-            cells[row["regime"], row.get("worked"), row.get("wealth_tercile")][which].append(row)
+            cells[tuple(row.get(key) for key in keys)][which].append(row)
     out = []
-    for (regime, worked, tercile), (ours, theirs) in sorted(cells.items(), key=str):
+    for values, (ours, theirs) in sorted(cells.items(), key=str):
         (first, economies), (second, _) = _means(ours), _means(theirs)
-        entry: dict[str, Any] = {"regime": regime, "worked": worked, "wealth_tercile": tercile, "num": len(first)}
-        entry["base"] = math.fsum(first.values()) / max(1, len(first))
-        entry["trained"] = math.fsum(second.values()) / max(1, len(second))
+        entry: dict[str, Any] = {**dict(zip(keys, values, strict=True)), "num": len(first)}
+        entry["base"] = math.fsum(first.values()) / len(first)
+        entry["trained"] = math.fsum(second.values()) / len(second)
         entry["difference"] = entry["trained"] - entry["base"]
         if len(first) >= MIN_CELL:
             interval = paired(first, second, economies)
             entry |= {"low": interval["low"], "high": interval["high"]}
-        for name in ("oracle_work", "oracle_consumption"):
-            entry[name] = math.fsum(row[name] for row in theirs) / max(1, len(theirs))
-        out.append(entry)
+        out.append((entry, theirs))
     return out
-
-
-# ------------------------------------------------------------------ tables for people
-
-
-def tables(found: Mapping[str, Any]) -> list[dict[str, Any]]:
-    """The comparison as tables: title, head, rows of text, and a sentence to read them by."""
-    tables_of = (_answers_table, _models_table, _differences_table, _ladder_table, _strata_table)
-    return [table(found) for table in tables_of]
-
-
-_VERDICTS = {
-    "improved": "yes: better than the base model and than the best constant answer, both intervals above 0",
-    "improved_below_constant": "better than the base model; that it beats the best constant answer is not shown",
-    "no_change": "not shown: the interval of trained − base includes 0",
-    "worse": "no: worse than the base model",
-    "underpowered": f"undecided: fewer than {MIN_ECONOMIES} economies were evaluated",
-}
-_SHAPES = {
-    "constant": "yes: one answer for everybody",
-    "few_points": "yes: a few answers make up nearly all",
-    "reversed": "no, but it decides against the state: the opposite of what suits it",
-    "state_blind": "it varies without regard to the state: wage and wealth do not show in the answers",
-    "partial": "no: work follows the wage, but consumption does not follow wealth",
-    "healthy": "no: answers vary with the state as they should",
-    "undetermined": "undecided: fewer than 100 answers could be read",
-}
-
-
-def _answers_table(found: Mapping[str, Any]) -> dict[str, Any]:
-    """The two questions that a reader comes with."""
-    trained = found["models"]["trained"]
-    against_base = found["differences"]["trained - base"]
-    interval = f"{against_base['value']:+.3f}, 95 % CI {against_base['low']:+.3f} to {against_base['high']:+.3f}"
-    shape = (trained["collapse"] or {}).get("verdict")
-    collapsed = _SHAPES[shape] if shape else f"undecided: {trained['collapse_reason']}"
-    rows = [
-        ["Did it learn?", f"{_VERDICTS[found['verdict']]} (mean reward {interval})"],
-        ["Is it collapsed?", collapsed],
-    ]
-    return {
-        "title": "Did it learn, and is it collapsed?",
-        "head": ["question", "answer"],
-        "rows": rows,
-        "reading": "What the economy does with it stands below, if tasks.economy.closed_loop_months is set.",
-    }
-
-
-def _text(value: Any, digits: int = 3) -> str:
-    return "–" if value is None else f"{value:.{digits}f}" if isinstance(value, float) else str(value)
-
-
-def _models_table(found: Mapping[str, Any]) -> dict[str, Any]:
-    rows = []
-    for name, one in found["models"].items():
-        shape = one["collapse"] or {}
-        rows.append(
-            [
-                name,
-                f"{_text(one['work_mean'])} / {_text(one['work_std'])}",
-                f"{_text(one['consumption_mean'])} / {_text(one['consumption_std'])}",
-                _text(one["reward_mean"]),
-                _text(one["reward_mean_parsed"]),
-                _text(one["strict_frac"]),
-                _text(one["lenient_frac"]),
-                _text(one["failed_frac"]),
-                shape.get("verdict", "undetermined"),
-                f"{_text(shape.get('rho_work'), 2)} / {_text(shape.get('rho_consumption'), 2)}",
-            ]
-        )
-    head = ["model", "work mean / std", "consumption mean / std", "reward", "reward of parsed", "strict parse", "lenient parse",
-            "share of -1", "collapse", "rank correlation work–wage / consumption–wealth"]  # fmt: skip
-    reading = (
-        "Failed answers count as -1. A healthy policy works more for a higher real wage (correlation above 0) and spends a "
-        "smaller share when rich (below 0); a spread alone says nothing."
-    )
-    return {"title": "Decisions: base and trained", "head": head, "rows": rows, "reading": reading}
-
-
-def _differences_table(found: Mapping[str, Any]) -> dict[str, Any]:
-    rows = [
-        [
-            name,
-            f"{d['value']:+.3f}",
-            f"{d['low']:+.3f} to {d['high']:+.3f}",
-            f"{d['wins']} / {d['ties']} / {d['losses']}",
-        ]
-        for name, d in found["differences"].items()
-    ]
-    reading = f"Verdict: {found['verdict']}. Paired by context, resampled by economy."
-    return {
-        "title": "Differences in reward",
-        "head": ["difference", "mean", "95 % interval", "wins / ties / losses"],
-        "rows": rows,
-        "reading": reading,
-    }
-
-
-def _ladder_table(found: Mapping[str, Any]) -> dict[str, Any]:
-    rungs = [(name, r["mean"], r["se"], r["correct"], r["original"]) for name, r in found["ladder"].items()]
-    for name, one in found["models"].items():
-        if one["reward_mean"] is not None:
-            rungs.append((f"{name} model", one["reward_mean"], None, one["correct_frac"], one["original_mean"]))
-    rows = [
-        [name, _text(mean), _text(se), f"{correct:.0%}", _text(original)]
-        for name, mean, se, correct, original in sorted(rungs, key=lambda rung: rung[1])
-    ]
-    return {
-        "title": "Ladder of baselines",
-        "head": ["policy", "mean reward", "standard error", "correct", "the original project's reward"],
-        "rows": rows,
-        "reading": (
-            "The best constant answer knows nothing of the state: a trained policy below it has learned little. Most of "
-            "the original project's reward is the same for every answer."
-        ),
-    }
-
-
-def _strata_table(found: Mapping[str, Any]) -> dict[str, Any]:
-    rows = []
-    for cell in found["strata"]:
-        interval = f"{cell['low']:+.3f} to {cell['high']:+.3f}" if "low" in cell else "too few"
-        worked = {1: "worked", 0: "did not work"}.get(cell["worked"], "–")
-        wealth = {0: "poor", 1: "middle", 2: "rich"}.get(cell["wealth_tercile"], "–")
-        rows.append(
-            [f"{cell['regime']}, {worked}, {wealth}", str(cell["num"]), _text(cell["base"]), _text(cell["trained"]),
-             f"{cell['difference']:+.3f}", interval, f"{cell['oracle_work']:.2f} / {cell['oracle_consumption']:.2f}"]
-        )  # fmt: skip
-    return {
-        "title": "By regime, work and wealth",
-        "head": ["contexts", "number", "base", "trained", "difference", "95 % interval", "best work / consumption"],
-        "rows": rows,
-        "reading": "Intervals from 10 contexts on.",
-    }

@@ -8,16 +8,23 @@ from __future__ import annotations
 
 import math
 import random
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 from gradus.seeds import seed_of
 from gradus.tasks.economy.decision import canonical
 from gradus.tasks.economy.seed_reward import seed_parts
+from gradus.tasks.economy.values import Values, on_grid
+from gradus.types import Problem
+
+Terms = Callable[[float, float], Mapping[str, tuple[float, float]]]
+"""From work and consumption to the weight and the value of each term."""
 
 MIN_GROUPS = 64
 MIN_COMPLETIONS = 8
+NUM_ANSWERS = 16
+"""Random answers to each context."""
 MAX_INERT_FRAC = 0.05
 """Share of the weight that may be inert before training is refused."""
 _INERT_SHARE = 1e-6
@@ -118,19 +125,61 @@ def audit(groups: Sequence[Sequence[Mapping[str, float]]], weights: Mapping[str,
     return Audit(tuple(terms), num_flat / len(groups), len(groups), inert / whole if whole else 0.0)
 
 
-def of_seed_reward(facts: Sequence[Mapping[str, Any]]) -> Audit:
-    """Audits the original's reward on random valid answers to contexts with these facts; few contexts are repeated."""
+def of_reward(problems: Sequence[Problem], *, reward: str, grid_penalty: float = 0.0) -> Audit:
+    """Audits a reward on random valid answers to these problems, half of them on the grid; few problems are repeated."""
     rng = random.Random(seed_of("economy", "audit"))
-    names = ("annual", "guard", "micro", "reg")
-    groups, weights = [], dict.fromkeys(names, 0.0)
-    for number in range(max(MIN_GROUPS, min(len(facts), 4 * MIN_GROUPS))):
-        extra_info = facts[number % len(facts)]
-        rows = [seed_parts(canonical(rng.random(), rng.random()), extra_info) for _ in range(MIN_COMPLETIONS)]
-        groups.append([{name: row[f"w_{name}"] * row[name] for name in names} for row in rows])
-        for name in names:
-            weights[name] += rows[0][f"w_{name}"]
-    found = audit(groups, dict.fromkeys(names, 1.0))
+    groups: list[list[dict[str, float]]] = []
+    weights: dict[str, float] = {}
+    for number in range(max(MIN_GROUPS, min(len(problems), 4 * MIN_GROUPS))):
+        problem = problems[number % len(problems)]
+        paid = _seed_terms(problem) if reward == "seed" else _terms(problem, grid_penalty)
+        answers = [(rng.random(), rng.random()) for _ in range(NUM_ANSWERS)]
+        answers[::2] = [(round(work * 50) / 50, round(share * 50) / 50) for work, share in answers[::2]]
+        found = [paid(*answer) for answer in answers]
+        groups.append([{name: weight * term for name, (weight, term) in row.items()} for row in found])
+        for name, (weight, _) in found[0].items():
+            weights[name] = weights.get(name, 0.0) + weight
+    audited = audit(groups, dict.fromkeys(weights, 1.0))
     mean = {name: weight / len(groups) for name, weight in weights.items()}
-    terms = tuple(replace(term, weight=mean[term.name]) for term in found.terms)
+    terms = tuple(replace(term, weight=mean[term.name]) for term in audited.terms)
     inert = math.fsum(term.weight for term in terms if term.is_inert)
-    return replace(found, terms=terms, inert_frac=inert / math.fsum(mean.values()))
+    return replace(audited, terms=terms, inert_frac=inert / math.fsum(mean.values()))
+
+
+def _seed_terms(problem: Problem) -> Terms:
+    """The original's reward in the context of a problem."""
+    facts, names = problem.truth["extra_info"], ("annual", "guard", "micro", "reg")
+
+    def paid(work: float, consumption: float) -> dict[str, tuple[float, float]]:
+        parts = seed_parts(canonical(work, consumption), facts)
+        return {name: (parts[f"w_{name}"], parts[name]) for name in names}
+
+    return paid
+
+
+def _terms(problem: Problem, grid_penalty: float) -> Terms:
+    """The default reward in the context of a problem."""
+    values = Values.from_row(problem.truth, problem.id)
+
+    def paid(work: float, consumption: float) -> dict[str, tuple[float, float]]:
+        worth = {"value": (1.0, values.reward(work, consumption))}
+        return worth | ({"grid": (grid_penalty, on_grid(work, consumption) - 1.0)} if grid_penalty else {})
+
+    return paid
+
+
+def table(found: Audit) -> dict[str, Any]:
+    """The audit for people: title, head, rows of text, reading."""
+    rows = [
+        [one.name, f"{one.weight:.2f}", f"{one.share:.1%}", f"{one.max_range:.3f}", "inert" if one.is_inert else ""]
+        for one in found.terms
+    ]
+    return {
+        "title": "What the reward teaches",
+        "head": ["term", "weight", "share of the variance within groups", "largest difference between answers", ""],
+        "rows": rows,
+        "reading": (
+            f"From {NUM_ANSWERS} random valid answers to each of {found.num_groups} training contexts, before the first "
+            "step. A term that no answer can change is inert: it moves the curve of the reward, and never the policy."
+        ),
+    }

@@ -199,28 +199,3 @@ def _notes(work: Floats, oracle_work: ArrayLike | None, rho_w: float | None, rho
         if shares[0] > shares[1] + 0.2:
             notes.append(f"one value of work has {shares[0]:.0%} of the answers; the best ones have {shares[1]:.0%}")
     return notes
-
-
-class StopRule:
-    """Says when a run has collapsed: both spreads below 0.02, or fewer than 90 % readable, in two rollouts running.
-
-    Example:
-        rule = StopRule(); rule.observe(work, consumption, num_answers=128)  # None, or why to stop
-    """
-
-    def __init__(self) -> None:
-        self._narrow = 0
-        self._unreadable = 0
-
-    def observe(self, work: Sequence[float], consumption: Sequence[float], *, num_answers: int) -> str | None:
-        """Parsed answers of one rollout, and how many there were in all; fewer than 64 are left out of account."""
-        if num_answers < 64:
-            return None
-        is_narrow = len(work) > 1 and max(float(np.std(work)), float(np.std(consumption))) < 0.02
-        self._narrow = self._narrow + 1 if is_narrow else 0
-        self._unreadable = self._unreadable + 1 if len(work) < 0.9 * num_answers else 0
-        if self._narrow >= 2:
-            return "work and consumption have hardly varied in two rollouts (standard deviation below 0.02)"
-        if self._unreadable >= 2:
-            return "fewer than 90 % of the answers could be read in two rollouts"
-        return None

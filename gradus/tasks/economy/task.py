@@ -188,13 +188,18 @@ class EconomyTask(Task):
         """Rulings of the strict reading."""
         return reading_cases()
 
-    def training_refusal(self, problems: Sequence[Problem]) -> str | None:
-        """By the audit of the reward's terms on random answers."""
-        if self.config.reward != "seed" or self.config.allow_inert:
-            return None
-        from gradus.tasks.economy.audit import of_seed_reward
+    def reward_audit(self, problems: Sequence[Problem]) -> dict[str, Any]:
+        """The audit of the reward's terms on random answers. ``allow_inert`` makes a warning of a refusal."""
+        from gradus.tasks.economy.audit import of_reward, table
 
-        return of_seed_reward([problem.truth["extra_info"] for problem in problems]).refusal
+        found = of_reward(problems, reward=self.config.reward, grid_penalty=self.config.grid_penalty)
+        content = found.to_json() | {"table": table(found)}
+        if found.refusal and self.config.allow_inert:
+            content |= {
+                "refusal": None,
+                "warnings": [*found.warnings, f"{found.refusal.partition(';')[0]}; trained all the same"],
+            }
+        return content
 
     def health_rules(self) -> Sequence[Rule]:
         """Collapse to one answer, and answers that cannot be read."""
@@ -202,7 +207,8 @@ class EconomyTask(Task):
 
     def comparison_tables(self, base: Rows, trained: Rows) -> list[dict[str, Any]]:
         """Ladder, main table, differences, strata and collapse of both models."""
-        from gradus.tasks.economy.analysis import compare, tables
+        from gradus.tasks.economy.analysis import compare
+        from gradus.tasks.economy.analysis_tables import tables
 
         return tables(compare(base, trained))
 

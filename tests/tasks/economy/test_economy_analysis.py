@@ -7,13 +7,15 @@ import pytest
 
 from gradus.tasks.base import load_task
 from gradus.tasks.economy import analysis
+from gradus.tasks.economy.analysis_tables import tables
 from gradus.tasks.economy.audit import audit
 from gradus.tasks.economy.closed_loop import TextPolicy, differences, gini, simulate
-from gradus.tasks.economy.collapse import StopRule, collapse, of_rows, spearman
+from gradus.tasks.economy.collapse import collapse, of_rows, spearman
 from gradus.tasks.economy.decision import canonical
 from gradus.tasks.economy.ladder import ladder
 from gradus.tasks.economy.policies import BufferStock, Constant, Noisy
 from gradus.tasks.economy.seed_reward import seed_parts
+from gradus.tasks.economy.task import EconomyTask
 from gradus.tasks.economy.values import Values
 from gradus.types import Completion, Group, Message, Problem
 
@@ -93,19 +95,6 @@ def test_rank_correlation_with_ties() -> None:
     rng = np.random.default_rng(3)
     x, y = rng.integers(0, 5, 60), rng.integers(0, 7, 60)
     assert spearman(x, y) == pytest.approx(scipy_stats.spearmanr(x, y).statistic)
-
-
-def test_a_run_stops_after_two_collapsed_rollouts() -> None:
-    rule = StopRule()
-    same, wide = [0.8] * 128, list(np.linspace(0, 1, 128))
-    assert rule.observe(same, same, num_answers=128) is None
-    assert rule.observe(wide, wide, num_answers=128) is None
-    assert rule.observe(same, same, num_answers=128) is None
-    assert "hardly varied" in str(rule.observe(same, same, num_answers=128))
-    rule = StopRule()
-    assert rule.observe(wide[:50], wide[:50], num_answers=128) is None
-    assert "could be read" in str(rule.observe(wide[:50], wide[:50], num_answers=128))
-    assert StopRule().observe(same[:8], same[:8], num_answers=8) is None
 
 
 # ------------------------------------------------------------------ the audit
@@ -209,14 +198,40 @@ def test_pairs_must_match(compared) -> None:
 
 
 def test_tables_are_text(compared) -> None:
-    tables = load_task("economy").comparison_tables(*compared)
-    assert [one["title"] for one in tables][:2] == ["Did it learn, and is it collapsed?", "Decisions: base and trained"]
-    answers = dict(tables[0]["rows"])
+    made = load_task("economy").comparison_tables(*compared)
+    assert [one["title"] for one in made][:2] == ["Did it learn, and is it collapsed?", "Decisions: base and trained"]
+    answers = dict(made[0]["rows"])
     assert answers["Did it learn?"].startswith("yes") and "95 % CI" in answers["Did it learn?"]
     assert answers["Is it collapsed?"].startswith("no")
-    for one in tables:
+    for one in made:
         assert one["rows"] and all(isinstance(cell, str) for row in one["rows"] for cell in row)
         assert all(len(row) == len(one["head"]) for row in one["rows"])
+
+
+def test_languages_and_examples_are_told_apart(compared) -> None:
+    """Twins of one context: with examples the answer is near the best, without them blind."""
+
+    def named(rows, ending: str, few_shot: bool):
+        return [
+            row | {"problem_id": row["problem_id"] + ending,
+                   "solution": row["solution"] | ({"few_shot": [[0.9, 0.4]]} if few_shot else {})}
+            for row in rows
+        ]  # fmt: skip
+
+    blind_rows, good_rows = compared
+    base = named(blind_rows, "/en", True) + named(blind_rows, "/en/bare", False)
+    trained = named(good_rows, "/en", True) + named(blind_rows, "/en/bare", False)
+    found = analysis.compare(base, trained)
+    assert [(cell["language"], cell["has_examples"], cell["num"]) for cell in found["prompts"]] == [
+        ("en", False, 160), ("en", True, 160)
+    ]  # fmt: skip
+    assert found["prompts"][0]["difference"] == 0 < found["prompts"][1]["low"]
+    effect = found["differences"]
+    assert effect["base: with - without examples"]["value"] == 0
+    assert effect["trained: with - without examples"]["low"] > 0
+    assert effect["trained - few-shot copy"]["num_economies"] == effect["trained - base"]["num_economies"]
+    assert tables(found)[-1]["rows"][1][0] == "English, with examples"
+    assert analysis.compare(*compared)["prompts"] == [], "one kind of prompt needs no table"
 
 
 def test_a_model_that_says_nothing_still_has_its_table(compared) -> None:
@@ -226,7 +241,7 @@ def test_a_model_that_says_nothing_still_has_its_table(compared) -> None:
     found = analysis.compare(silent, compared[1])
     assert found["models"]["base"]["reward_mean"] == -1 and found["models"]["base"]["collapse"] is None
     assert found["models"]["base"]["work_mean"] is None
-    assert analysis.tables(found)
+    assert tables(found)
 
 
 # ------------------------------------------------------------------ closed loop
@@ -279,10 +294,18 @@ def test_gini() -> None:
 def test_training_on_an_inert_reward_is_refused() -> None:
     seed = load_task("economy", reward="seed")
     problems = list(seed.problems("train", 2))
-    reason = seed.training_refusal(problems)
-    assert reason is not None and "75% of the reward's weight" in reason and "allow_inert=True" in reason
-    assert load_task("economy", reward="seed", allow_inert=True).training_refusal(problems) is None
-    assert load_task("economy").training_refusal(problems) is None
+    found = seed.reward_audit(problems)
+    assert found is not None
+    assert "75% of the reward's weight" in found["refusal"] and "allow_inert=True" in found["refusal"]
+    assert {term["name"] for term in found["terms"] if term["is_inert"]} == {"annual", "guard"}
+    allowed = load_task("economy", reward="seed", allow_inert=True).reward_audit(problems)
+    assert allowed is not None and allowed["refusal"] is None
+    assert "75% of the reward's weight" in allowed["warnings"][-1] and "allow_inert" in allowed["warnings"][-1]
+    for options, terms in (({}, {"value"}), ({"grid_penalty": 0.02}, {"value", "grid"})):
+        live = load_task("economy", **options).reward_audit(problems)
+        assert live is not None and live["refusal"] is None and live["warnings"] == []
+        assert {term["name"] for term in live["terms"] if not term["is_inert"]} == terms
+        assert sum(term["share"] for term in live["terms"]) == pytest.approx(1)
 
 
 def test_collapse_ends_a_run_by_its_health_rules() -> None:
@@ -326,13 +349,14 @@ def test_every_rung_stands_in_both_rewards() -> None:
 
 
 def test_the_len_rung_is_the_rule() -> None:
-    from gradus.tasks.economy.assembly import snapshot_of
     from gradus.tasks.economy.ladder import _len
     from gradus.tasks.economy.policies import Len
     from gradus.tasks.economy.simulator import Economy
 
-    for problem in load_task("economy").problems("train", 10):
-        work, share = Len().decide(Economy.from_snapshots([snapshot_of(problem)]).state)
+    task = load_task("economy")
+    assert isinstance(task, EconomyTask)
+    for problem in task.problems("train", 10):
+        work, share = Len().decide(Economy.from_snapshots([task.maker.snapshot_of(problem)]).state)
         household = problem.truth["household"]
         expected = (work[0, household], share[0, household])
         assert _len(problem.truth["state"]) == pytest.approx(expected, rel=1e-6)

@@ -180,10 +180,10 @@ def test_economies_where_they_do_not_belong(rows, tmp_path) -> None:
 
 def test_a_memory_that_is_too_small(problem) -> None:
     task = load_task("economy", few_shot=3)
-    task._memory = Memory.of([])
+    task.maker.memory = Memory.of([])
     made = next(task.problems("train", 1))
     assert made.meta["few_shot_ids"] == [] and "few_shot" not in made.truth
-    assert task.counts["examples_missing"] == 3
+    assert task.maker.counts["examples_missing"] == 3
     assert made.messages == problem.messages, "the prompt without examples"
 
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import hashlib
+import io
 import json
 import re
 from dataclasses import replace
@@ -9,12 +11,18 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
+from gradus.data.parquet import decode
+from gradus.data.prepare import prepare
+from gradus.integrations.verl import compute_score
 from gradus.tasks.base import load_task
 from gradus.tasks.economy import contexts, counterfactual, prompts
-from gradus.tasks.economy.errors import DataError, LeakageError
+from gradus.tasks.economy.archive import Archive, packed
+from gradus.tasks.economy.errors import DataError, LeakageError, SnapshotError
 from gradus.tasks.economy.facts import seed_facts
 from gradus.tasks.economy.memory import FEATURES, Memory, copied, good_rows
+from gradus.tasks.economy.seed_reward import seed_reward
 from gradus.tasks.economy.simulator import Economy, EconomyConfig, ShockSeries, expected_wages
+from gradus.tasks.economy.snapshot import from_npz_bytes, npz_bytes
 
 _NUMBER = re.compile(r"\d+(?:\.\d+)?")
 
@@ -220,8 +228,6 @@ def test_a_problem_from_raw_fields() -> None:
 @pytest.fixture(scope="module")
 def prepared(tmp_path_factory):
     """Six training and six validation contexts with English prompts in full."""
-    from gradus.data.prepare import prepare
-
     folder = tmp_path_factory.mktemp("economy")
     prepare("economy", {}, folder, splits=("train", "validation"), limit=6)
     return folder
@@ -235,7 +241,6 @@ def test_wrong_options_are_refused(options: dict) -> None:
 
 
 def test_a_prepared_folder_gives_the_same_problems(tmp_path) -> None:
-    from gradus.data.prepare import prepare
 
     made = list(load_task("economy").problems("train", 3))
     for format in ("jsonl", "parquet"):
@@ -261,8 +266,6 @@ FLAT = ("lang", "context_id", "snapshot_id", "economy_seed", "month", "household
 
 
 def test_prepared_files_can_be_filtered_by_column(prepared, tmp_path) -> None:
-    from gradus.data.parquet import decode
-    from gradus.data.prepare import prepare
 
     rows = [json.loads(line) for line in (prepared / "train.jsonl").read_text().splitlines()]
     for row in rows:
@@ -293,6 +296,75 @@ def test_one_prepared_folder_serves_every_prompt(prepared, options: dict, monkey
     assert all(json.dumps(dict(p.meta)) for p in read)
 
 
+def test_snapshots_stand_beside_the_rows(prepared, tmp_path, monkeypatch) -> None:
+    manifest = json.loads((prepared / "manifest.json").read_text())
+    for split in ("train", "validation"):
+        name = f"snapshots-{split}.npz"
+        content = (prepared / name).read_bytes()
+        assert manifest["beside"][name] == hashlib.sha256(content).hexdigest()
+        archive = Archive(content)
+        rows = [json.loads(line) for line in (prepared / f"{split}.jsonl").read_text().splitlines()]
+        assert set(archive) == {row["snapshot_id"] for row in rows}
+        assert packed(archive[one] for one in reversed(list(archive))) == content, "the same bytes in any order"
+    monkeypatch.setattr(contexts, "moments", None)  # nothing is simulated again
+    live = load_task("economy", source=str(prepared), lang="zh", mode="live")
+    problem = next(live.problems("validation", 1))
+    assert live.score(problem, live.oracle(problem)).reward == pytest.approx(1.0, abs=1e-5)
+    (tmp_path / "manifest.json").write_bytes((prepared / "manifest.json").read_bytes())
+    (tmp_path / "train.jsonl").write_bytes((prepared / "train.jsonl").read_bytes())
+    (tmp_path / "snapshots-train.npz").write_bytes((prepared / "snapshots-validation.npz").read_bytes())
+    with pytest.raises(DataError, match=r"economy/train/00000: snapshot .* is not beside the rows"):
+        next(load_task("economy", source=str(tmp_path), lang="zh").problems("train", 1))
+
+
+def test_archives_that_are_none() -> None:
+    snapshot = Economy(EconomyConfig(n=2), [5.0, 6.0]).snapshot()
+    header, arrays = from_npz_bytes(packed([snapshot, snapshot]))
+    assert len(header["snapshots"]) == 1 and Archive(npz_bytes(header, arrays))[snapshot.id].id == snapshot.id
+    pickled = io.BytesIO()
+    np.savez(pickled, header=np.array([{}], dtype=object))
+    for data, match in (
+        (b"PK", "no snapshot of"),
+        (pickled.getvalue(), "no snapshot of"),
+        (snapshot.to_bytes(), "schema 'gradus.snapshot/1'"),
+        (npz_bytes(header, {k: v for k, v in arrays.items() if k != "wage"}), "no 'wage'"),
+    ):
+        with pytest.raises(SnapshotError, match=match):
+            Archive(data)
+    changed = npz_bytes(header, arrays | {"wage": arrays["wage"] + 1})
+    with pytest.raises(SnapshotError, match="changed or damaged"):
+        Archive(changed)[snapshot.id]
+
+
+def test_seed_parity_files_serve_the_original_reward_and_ours(tmp_path) -> None:
+    """A reward function that knows its own data source and ``extra_info`` alone, and verl's by gradus."""
+    options = {"reward": "seed"}
+    prepare("economy", options, tmp_path, splits=("train",), limit=2, format="parquet", layout="verl")
+    for row in decode(tmp_path / "train.parquet"):
+        assert (row["data_source"], row["ability"]) == ("econ_agent", "economic_decision")
+        assert row["reward_model"]["style"] == "rule"
+        for answer in ('{"work": 0.8, "consumption": 0.6}', '{"work": 0.1, "consumption": 1}', "no"):
+            theirs = seed_reward(answer, row["extra_info"], data_source=row["data_source"])
+            ours = compute_score(
+                row["data_source"], answer, row["reward_model"]["ground_truth"], row["extra_info"], {"economy": options}
+            )
+            assert ours["score"] == pytest.approx(theirs, abs=1e-12) and not ours["scoring_error"]
+    refused = compute_score("econ_agent", "no", json.dumps({"id": "countdown/train/00000"}))
+    assert refused["scoring_error"] == 1.0, "a name of economic decisions alone"
+
+
+def test_held_out_contexts_can_be_asked_without_examples_too() -> None:
+    task = load_task("economy", few_shot=3, memory_contexts=20, without_examples=True, lang="both")
+    made = list(task.problems("validation", 4))
+    assert [p.id.removeprefix("economy/validation/00000") for p in made] == ["/en", "/en/bare", "/zh", "/zh/bare"]
+    assert {p.meta["context_id"] for p in made} == {"economy/validation/00000"}
+    assert ["few_shot" in p.truth for p in made] == [bool(p.meta["few_shot_ids"]) for p in made] == [True, False] * 2
+    assert made[1].messages == next(load_task("economy").problems("validation", 1)).messages
+    assert all("bare" not in p.id for p in task.problems("train", 4)), "training shows them always"
+    with pytest.raises(ValueError, match="few_shot=3"):
+        load_task("economy", without_examples=True)
+
+
 def test_contexts_of_a_warm_up_can_be_passed_over(prepared) -> None:
     ids = [p.id for p in load_task("economy").problems("train", 5)]
     for source in ("generate", str(prepared)):
@@ -302,14 +374,13 @@ def test_contexts_of_a_warm_up_can_be_passed_over(prepared) -> None:
 
 
 def test_examples_can_be_read_from_the_folder(tmp_path) -> None:
-    from gradus.data.prepare import prepare
 
     options = {"few_shot": 3, "memory_contexts": 20}
     for format in ("jsonl", "parquet"):
         manifest = prepare("economy", options, tmp_path / format, splits=("validation",), limit=2, format=format)
         assert manifest["made"]["thin_strata"] and manifest["made"]["counts"]["examples_missing"] > 0
         task = load_task("economy", source=str(tmp_path / format), **options)
-        assert task.memory.rows == load_task("economy", **options).memory.rows
+        assert task.maker.memory.rows == load_task("economy", **options).maker.memory.rows
         (problem, _) = task.problems("validation")
         assert problem.meta["few_shot_ids"]
 
