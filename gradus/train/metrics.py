@@ -79,13 +79,14 @@ def _shares(groups: Sequence[Group]) -> dict[str, float]:
     covariances: dict[str, float] = {}
     variance = 0.0
     for group in groups:
-        if min(group.rewards_G) == max(group.rewards_G):
+        if not group.has_signal:
             continue
-        mean = _mean(group.rewards_G)
-        deviations = [reward - mean for reward in group.rewards_G]
+        scores = [score for score in group.scores if score.is_usable]
+        mean = _mean([score.reward for score in scores])
+        deviations = [score.reward - mean for score in scores]
         variance += math.fsum(one * one for one in deviations)
-        for name in {name for score in group.scores for name in score.parts if not name.startswith("info/")}:
-            terms = [score.parts.get(name, 0.0) for score in group.scores]
+        for name in {name for score in scores for name in score.parts if not name.startswith("info/")}:
+            terms = [score.parts.get(name, 0.0) for score in scores]
             moved = math.fsum(term * deviation for term, deviation in zip(terms, deviations, strict=True))
             covariances[name] = covariances.get(name, 0.0) + moved
     return {name: moved / variance for name, moved in sorted(covariances.items())} if variance > 0 else {}
