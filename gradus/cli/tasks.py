@@ -116,6 +116,7 @@ def prepare(
     from gradus import console
     from gradus.data.prepare import prepare as write
     from gradus.recipe import resolve
+    from gradus.tasks.base import task_class
     from gradus.types import SPLITS
 
     names, overrides = names_and_overrides(arguments)
@@ -144,4 +145,6 @@ def prepare(
         )
         rows.append((name, str(part["rows"]), dropped or "none", str(folder / part["file"])))
     text = f"{console.table(rows)}\nfingerprint {manifest['fingerprint']}"
+    if task_class(names[0]).reads_prepared and layout == "gradus":
+        text += f"\nto use them: gradus train RECIPE tasks.{names[0]}.source={folder}"
     console.answer({"out": str(folder), **manifest}, text)

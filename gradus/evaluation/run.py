@@ -153,11 +153,9 @@ def task_tables(
     found: list[dict[str, Any]] = []
     for name, task in tasks.items():
         mine = [[row for row in rows if row["problem_id"].startswith(name)] for rows in (base_rows, trained_rows)]
-        if all(mine):
-            found += [dict(table) for table in task.comparison_tables(*mine)]
         played = [(one or {}).get("played", {}).get(name) for one in (base, trained)]
-        if any(played):
-            found += [dict(table) for table in task.play_tables(*played)]
+        if all(mine):
+            found += [dict(table) for table in task.comparison_tables(*mine, played=(played[0], played[1]))]
     return found
 
 

@@ -42,6 +42,8 @@ class Task(abc.ABC):
     splits: ClassVar[tuple[Split, ...]] = SPLITS
     max_lucky_frac: ClassVar[float] = 0.1
     """Largest share of problems for which the answer to another one may be right too; higher where right is a region."""
+    reads_prepared: ClassVar[bool] = False
+    """Whether ``source`` may be a folder that `gradus prepare` has written."""
     data_sources: ClassVar[tuple[str, ...]] = ()
     """What ``data_source`` may be in its rows of verl's layout, other than ``gradus/NAME``."""
     needs: ClassVar[tuple[str, ...]] = ()
@@ -113,22 +115,20 @@ class Task(abc.ABC):
         return None
 
     def comparison_tables(
-        self, base: Sequence[Mapping[str, Any]], trained: Sequence[Mapping[str, Any]]
+        self,
+        base: Sequence[Mapping[str, Any]],
+        trained: Sequence[Mapping[str, Any]],
+        *,
+        played: tuple[Mapping[str, Any] | None, Mapping[str, Any] | None] = (None, None),
     ) -> Sequence[Mapping[str, Any]]:
-        """Tables of its own for the report, from the evaluation rows of both models on the same problems: mappings with
-        ``title``, ``head``, ``rows`` (of text) and ``reading``."""
+        """Tables of its own for the report, from the evaluation rows of both models on the same problems and what `play`
+        gave for each: mappings with ``title``, ``head``, ``rows`` (of text) and ``reading``."""
         return ()
 
     def play(self, answer: Answer) -> Mapping[str, Any] | None:
         """What becomes of the task's world if the policy decides in it, as JSON values, with a ``sentence`` for people;
         ``answer`` gives the policy's most likely answer to each prompt. None for a task without such a world."""
         return None
-
-    def play_tables(
-        self, base: Mapping[str, Any] | None, trained: Mapping[str, Any] | None
-    ) -> Sequence[Mapping[str, Any]]:
-        """Tables of what `play` gave for both models, None for one that has not played."""
-        return ()
 
     def shorter(self, problem: Problem) -> Iterator[Problem]:
         """The same problem with ever shorter prompts, for a limit of tokens; nothing where a prompt has no spare parts."""

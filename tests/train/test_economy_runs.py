@@ -109,12 +109,13 @@ def test_the_report_answers_three_questions(short) -> None:
     assert all(row["rewards/value/share"] > 0 for row in runs.metrics(short.parent)[1:])
     tables = json.loads((short / "comparison_tables.json").read_text())["tables"]
     titles = [one["title"] for one in tables]
-    assert titles[0] == "Did it learn, and is it collapsed?" and titles[-1] == "What the economy does with it"
+    assert titles[0] == "Did it learn, is it collapsed, and what does the economy do with it?"
     page = write_report(short).read_text()
     for words in (
         "Did it learn?",
         "Is it collapsed?",
-        "What the economy does with it",
+        "What does the economy do with it?",
+        "With the trained policy ",
         "unemployment of its households",
         "What the reward teaches",
     ):

@@ -6,12 +6,21 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from gradus.tasks.economy.analysis import LANGUAGES, MIN_CELL, MIN_ECONOMIES
+from gradus.tasks.economy.closed_loop import Loop
+from gradus.tasks.economy.loop_table import in_words, loop_table
 
 
-def tables(found: Mapping[str, Any]) -> list[dict[str, Any]]:
-    """The comparison as tables: title, head, rows of text, and a sentence to read them by."""
-    tables_of = (_answers_table, _models_table, _differences_table, _ladder_table, _strata_table)
-    return [*(table(found) for table in tables_of), *([_prompts_table(found)] if found["prompts"] else [])]
+def tables(found: Mapping[str, Any], loops: Mapping[str, Loop]) -> list[dict[str, Any]]:
+    """All tables, the answers first; ``loops`` are the closed loops by model, where there are any."""
+    return [
+        _answers_table(found, loops),
+        _models_table(found),
+        *([loop_table(loops)] if loops else []),
+        _differences_table(found),
+        _ladder_table(found),
+        _strata_table(found),
+        *([_prompts_table(found)] if found["prompts"] else []),
+    ]
 
 
 _VERDICTS = {
@@ -32,8 +41,8 @@ _SHAPES = {
 }
 
 
-def _answers_table(found: Mapping[str, Any]) -> dict[str, Any]:
-    """The two questions that a reader comes with."""
+def _answers_table(found: Mapping[str, Any], loops: Mapping[str, Loop]) -> dict[str, Any]:
+    """The three questions that a reader comes with."""
     trained = found["models"]["trained"]
     against_base = found["differences"]["trained - base"]
     interval = f"{against_base['value']:+.3f}, 95 % CI {against_base['low']:+.3f} to {against_base['high']:+.3f}"
@@ -43,11 +52,14 @@ def _answers_table(found: Mapping[str, Any]) -> dict[str, Any]:
         ["Did it learn?", f"{_VERDICTS[found['verdict']]} (mean reward {interval})"],
         ["Is it collapsed?", collapsed],
     ]
+    last = list(loops.items())[-1:]
+    played = " ".join(in_words(*one) for one in last) or "not simulated; set tasks.economy.closed_loop_months=120"
+    rows.append(["What does the economy do with it?", played])
     return {
-        "title": "Did it learn, and is it collapsed?",
+        "title": "Did it learn, is it collapsed, and what does the economy do with it?",
         "head": ["question", "answer"],
         "rows": rows,
-        "reading": "What the economy does with it stands below, if tasks.economy.closed_loop_months is set.",
+        "reading": "The tables below say why.",
     }
 
 

@@ -21,6 +21,7 @@ from gradus.tasks.economy.reward import read
 from gradus.tasks.economy.shocks import ShockSeries
 from gradus.tasks.economy.simulator import Economy, EconomyConfig, State, expected_wages
 from gradus.tasks.economy.snapshot import Snapshot
+from gradus.tasks.economy.values import QUANTITY_UNIT
 from gradus.types import Message
 
 Floats = NDArray[np.float64]
@@ -31,7 +32,6 @@ MAX_FAILED_FRAC = 0.05
 NULL_QUANTILE = 1.645
 """A correlation of n unrelated pairs lies within this over sqrt(n - 1) with 90 %: +-0.39 for one run of 20 years."""
 _BLOCK = 12
-_QUANTITY_UNIT = 16.8
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -235,7 +235,7 @@ class _Totals:
 
     def add(self, result: Any) -> None:
         self.months += 1
-        utility = np.log1p(result.quantity / _QUANTITY_UNIT)
+        utility = np.log1p(result.quantity / QUANTITY_UNIT)
         self.utility += utility.mean(axis=1)
         self.own_utility += utility[:, self._decided].mean(axis=1)
         self.own_idle += 1 - result.worked[:, self._decided].mean(axis=1)

@@ -20,7 +20,6 @@ MIN_ROWS = 100
 """Fewer parsed answers decide nothing but that they are all alike."""
 MIN_THETA = 0.2
 NUM_PERMUTATIONS = 1000
-VERDICTS = ("constant", "few_points", "reversed", "state_blind", "partial", "healthy", "undetermined")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

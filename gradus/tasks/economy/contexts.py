@@ -19,6 +19,7 @@ from gradus.tasks.economy.policies import buffer_share, len_share, len_work
 from gradus.tasks.economy.shocks import ShockSeries
 from gradus.tasks.economy.simulator import Economy, EconomyConfig, State, expected_wages
 from gradus.tasks.economy.snapshot import Snapshot
+from gradus.tasks.economy.values import QUANTITY_UNIT
 
 Floats = NDArray[np.float64]
 FIRST_SEED = {"train": 0, "validation": 1_000_000, "test": 2_000_000}
@@ -33,8 +34,8 @@ _ROOT = 520_001
 """Root seed of shocks, types and draws of the data."""
 _BLOCK = 20
 """Economies simulated together; results do not depend on it."""
-_TYPES = ("buffer_stock", "len", "constant", "noisy", "uniform")
 _SHARES = (0.40, 0.15, 0.15, 0.15, 0.15)
+"""Of the types of households: `buffer_stock`, `len`, a constant, that with noise, uniform consumption."""
 
 # Thresholds over the snapshots of the 200 training economies; a test works them out again.
 GROWTH_MEAN, GROWTH_SD = 0.004559, 0.122328
@@ -110,7 +111,7 @@ class _Households:
 
     def decide(self, view: State, month: int) -> tuple[Floats, Floats]:
         """Work and consumption [B,N] of the month with this index, from 0."""
-        income = 168.0 * view.wage
+        income = EconomyConfig.hours * view.wage
         shares = (buffer_share(view.savings / income), len_share(view, income), self.share,
                   self.share + self.noise[:, month], self.uniform[:, month])  # fmt: skip
         works = (np.full(income.shape, 0.95), len_work(view), self.work, self.work, self.work)
@@ -184,7 +185,7 @@ def regime_seed(snapshot: Snapshot) -> str:
 
 def wealth(snapshot: Snapshot) -> Floats:
     """Savings in months of own full-time gross wage [N]."""
-    return snapshot.savings / (168.0 * snapshot.wage)
+    return snapshot.savings / snapshot.full_income
 
 
 def tercile(months: float) -> int:
@@ -206,7 +207,7 @@ def cell_name(cell: int) -> str:
 
 def features(snapshot: Snapshot, household: int) -> dict[str, float]:
     """The six dimensionless features by which similar contexts are found."""
-    income = 168.0 * float(snapshot.wage[household])
+    income = float(snapshot.full_income[household])
     year_ago = snapshot.prices[-13] if snapshot.month > 12 else snapshot.initial_price
     return {
         "ln_real_wage": math.log(income / snapshot.price),
@@ -222,7 +223,7 @@ def regression_features(snapshot: Snapshot, household: int) -> list[float]:
     """Six numbers of the state for a formula: logarithms of real full-time pay, of savings in goods and in months of pay,
     of the credit; the goods market's imbalance; the interest rate."""
     similar = features(snapshot, household)
-    savings = math.log1p(float(snapshot.savings[household]) / (16.8 * snapshot.price))
+    savings = math.log1p(float(snapshot.savings[household]) / (QUANTITY_UNIT * snapshot.price))
     return [similar["ln_real_wage"], savings, similar["ln_wealth"], similar["ln_credit"], similar["imbalance"],
             snapshot.rate]  # fmt: skip
 

@@ -16,15 +16,13 @@ from gradus.tasks.economy.policies import BufferStock
 from gradus.tasks.economy.shocks import ShockSeries
 from gradus.tasks.economy.simulator import Economy, tax_due
 from gradus.tasks.economy.snapshot import Snapshot
-from gradus.tasks.economy.values import GRID_POINTS, Values
+from gradus.tasks.economy.values import GRID_POINTS, QUANTITY_UNIT, Values
 
 Floats = NDArray[np.float64]
 MONTHS = 12
 """How long the household is followed."""
 DISCOUNT = 0.99
 """Per month."""
-QUANTITY_UNIT = 16.8
-"""Units that count as one in the utility: a tenth of a full month's output."""
 SPREAD_MONTHS = 24
 """Savings left at the end are spent over so many months."""
 WORK_AFTERWARDS = 0.95

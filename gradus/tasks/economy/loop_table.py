@@ -29,10 +29,13 @@ SHOWN = {
     "utility_mean": ("monthly utility of all", ""),
 }
 """Metric to its name and unit; the order of the table."""
-
-
 STABLE = (0.02, 0.15)
 """Yearly unemployment of an economy that works."""
+
+
+def loops_of(base: Mapping[str, Any] | None, trained: Mapping[str, Any] | None) -> dict[str, Loop]:
+    """The loops that `Loop.to_json` wrote, by model; nothing for one that has not played."""
+    return {name: Loop.from_json(one) for name, one in (("base", base), ("trained", trained)) if one}
 
 
 def loop_table(loops: Mapping[str, Loop]) -> dict[str, Any]:
@@ -50,7 +53,7 @@ def loop_table(loops: Mapping[str, Loop]) -> dict[str, Any]:
         "rows": rows,
         "reading": " ".join(
             [
-                _in_words(*list(loops.items())[-1]),
+                in_words(*list(loops.items())[-1]),
                 f"{len(first.metrics['utility_mean'])} economies of {first.months} months; the policy decides for "
                 f"{first.share:.0%} of the households. Means, with the range of the middle 90 % of the economies; "
                 "both models meet the same shocks.",
@@ -75,8 +78,8 @@ def _judged(name: str, loop: Loop) -> str:
     return f"{words}; Phillips r {loop.phillips_verdict()}."
 
 
-def _in_words(name: str, loop: Loop) -> str:
-    """The answer to the question of the title."""
+def in_words(name: str, loop: Loop) -> str:
+    """What the economy does with a policy, in a sentence."""
     found = {key: loop.summary()[f"unemployment_{key}"]["mean"] for key in ("mean", "min", "max")}
     low, high = STABLE
     is_stable = low <= found["min"] and found["max"] <= high

@@ -31,7 +31,7 @@ def candidate(context: Context, values: Values) -> dict[str, Any]:
     """The logged decision of a context as a row, scored like an answer in training; employed or not, with both keys."""
     snapshot, i = context.snapshot, context.household
     work, consumption = context.logged
-    income = 168.0 * float(snapshot.wage[i])
+    income = float(snapshot.full_income[i])
     return {
         "id": f"memory/{context.economy_seed}/{context.month}/{i}",
         "economy_seed": context.economy_seed,

@@ -15,10 +15,9 @@ from gradus.tasks.economy.parameters import EPSILON
 from gradus.tasks.economy.shocks import Shocks
 from gradus.tasks.economy.simulator import Economy
 from gradus.tasks.economy.states import State, StepResult
+from gradus.tasks.economy.values import GRID
 
 Floats = NDArray[np.float64]
-GRID = 0.02
-"""Step of the grid that decisions are advised to lie on."""
 
 
 class Policy(Protocol):

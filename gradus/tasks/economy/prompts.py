@@ -98,7 +98,7 @@ def messages(
 def compact(snapshot: Snapshot, household: int) -> str:
     """One line for small policies: worked or not, real full-time pay (units), savings in months of pay, credit (units),
     imbalance of the goods market (percent), interest (percent)."""
-    income = 168.0 * float(snapshot.wage[household])
+    income = float(snapshot.full_income[household])
     imbalance = 100 * float(snapshot.imbalances[-1]) if snapshot.month else 0.0
     credit = float(snapshot.credits[-1]) / snapshot.price if snapshot.month else 0.0
     return (
@@ -116,7 +116,7 @@ def _direction(now: float, before: float, language: str) -> str:
 def _situation(snapshot: Snapshot, i: int, language: str) -> list[str]:
     """Who, when, job, spending, taxes, prices, savings, interest."""
     name, age, city = person(snapshot.people_seed, i, snapshot.month, language)
-    income = 168.0 * float(snapshot.wage[i])
+    income = float(snapshot.full_income[i])
     has_past = snapshot.month > 0
     wages, prices = snapshot.recent_wage[:, i], snapshot.prices
     wage_moved = _direction(float(wages[-1]), float(wages[-2]), language) if snapshot.month > 1 else None
@@ -219,7 +219,7 @@ def numbers(snapshot: Snapshot, i: int) -> set[str]:
     """Every number that the prompt of household ``i`` may hold, written as there: what a test compares prompts with."""
     _, age, _ = person(snapshot.people_seed, i, snapshot.month, "en")
     months = len(snapshot.income)
-    amounts = [168.0 * snapshot.wage[i], snapshot.shown_consumption[i], snapshot.savings[i], snapshot.price, *BRACKETS]
+    amounts = [snapshot.full_income[i], snapshot.shown_consumption[i], snapshot.savings[i], snapshot.price, *BRACKETS]
     amounts += [*snapshot.tax[-1:, i], *snapshot.credits[-1:], *snapshot.prices[-3:], 0.0]
     amounts += [*snapshot.income[:, i], *snapshot.consumption[:, i], *snapshot.recent_wage[:, i]]
     dates = [date(snapshot.month - k) for k in range(months + 1)]

@@ -107,6 +107,11 @@ class Snapshot:
         """N."""
         return len(self.wage)
 
+    @property
+    def full_income(self) -> NDArray[np.float64]:
+        """$ that each household earns by a whole month of work, before tax [N]."""
+        return float(self.config["hours"]) * self.wage
+
     @cached_property
     def id(self) -> str:
         """First 16 hexadecimal digits of the SHA-256 of the canonical bytes."""

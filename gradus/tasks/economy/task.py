@@ -19,6 +19,7 @@ from gradus.tasks.economy.values import Values
 from gradus.types import SPLITS, Finish, Group, Problem, Score, Split
 
 Rows = Sequence[Mapping[str, Any]]
+Played = Mapping[str, Any] | None
 
 if TYPE_CHECKING:
     from gradus.tasks.economy.problems import ProblemMaker
@@ -40,6 +41,7 @@ class EconomyTask(Task):
     Config = EconomyTaskConfig
     scorer_class = "inline"
     max_lucky_frac = 0.6
+    reads_prepared = True
     data_sources = (SEED_SOURCE,)
     config: EconomyTaskConfig
 
@@ -205,12 +207,15 @@ class EconomyTask(Task):
         """Collapse to one answer, and answers that cannot be read."""
         return RULES
 
-    def comparison_tables(self, base: Rows, trained: Rows) -> list[dict[str, Any]]:
-        """Ladder, main table, differences, strata and collapse of both models."""
+    def comparison_tables(
+        self, base: Rows, trained: Rows, *, played: tuple[Played, Played] = (None, None)
+    ) -> list[dict[str, Any]]:
+        """Three answers, both models measure by measure, what the economies did, differences, ladder and strata."""
         from gradus.tasks.economy.analysis import compare
         from gradus.tasks.economy.analysis_tables import tables
+        from gradus.tasks.economy.loop_table import loops_of
 
-        return tables(compare(base, trained))
+        return tables(compare(base, trained), loops_of(*played))
 
     def play(self, answer: Answer) -> dict[str, Any] | None:
         """Simulates economies in which the policy decides for some or all households."""
@@ -239,14 +244,6 @@ class EconomyTask(Task):
         from gradus.tasks.economy.contexts import features
 
         return self.maker.examples(features(snapshot, household), None)
-
-    def play_tables(self, base: Mapping[str, Any] | None, trained: Mapping[str, Any] | None) -> list[dict[str, Any]]:
-        """What the economies did with both models."""
-        from gradus.tasks.economy.closed_loop import Loop
-        from gradus.tasks.economy.loop_table import loop_table
-
-        loops = {name: Loop.from_json(one) for name, one in (("base", base), ("trained", trained)) if one}
-        return [loop_table(loops)] if loops else []
 
     def metrics(self, groups: Sequence[Group]) -> dict[str, float]:
         """Spread of both fields over the step: the first sign of collapse."""

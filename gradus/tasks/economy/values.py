@@ -14,8 +14,11 @@ from gradus.tasks.economy.errors import DataError
 
 GRID_POINTS = 51
 GRID = 0.02
+"""Step of the grid that decisions are advised to lie on."""
 EFFORT = 0.5
 """Weight of the effort cost work³/3. It decides how much everybody works: 0.8 gives about 19 % unemployment."""
+QUANTITY_UNIT = 16.8
+"""Units of goods that count as one in the utility ln(1 + q): a tenth of a full month's output."""
 MIN_GAP = 0.05
 """Contexts whose best answer is hardly better than a random one teach nothing."""
 FAILED = -1.0

@@ -199,7 +199,10 @@ def test_pairs_must_match(compared) -> None:
 
 def test_tables_are_text(compared) -> None:
     made = load_task("economy").comparison_tables(*compared)
-    assert [one["title"] for one in made][:2] == ["Did it learn, and is it collapsed?", "Decisions: base and trained"]
+    assert made[0]["title"].startswith("Did it learn") and made[1]["title"] == "Decisions: base and trained"
+        "Did it learn, is it collapsed, and what does the economy do with it?",
+        "Decisions: base and trained",
+    ]
     answers = dict(made[0]["rows"])
     assert answers["Did it learn?"].startswith("yes") and "95 % CI" in answers["Did it learn?"]
     assert answers["Is it collapsed?"].startswith("no")
@@ -230,7 +233,7 @@ def test_languages_and_examples_are_told_apart(compared) -> None:
     assert effect["base: with - without examples"]["value"] == 0
     assert effect["trained: with - without examples"]["low"] > 0
     assert effect["trained - few-shot copy"]["num_economies"] == effect["trained - base"]["num_economies"]
-    assert tables(found)[-1]["rows"][1][0] == "English, with examples"
+    assert tables(found, {})[-1]["rows"][1][0] == "English, with examples"
     assert analysis.compare(*compared)["prompts"] == [], "one kind of prompt needs no table"
 
 
@@ -241,7 +244,7 @@ def test_a_model_that_says_nothing_still_has_its_table(compared) -> None:
     found = analysis.compare(silent, compared[1])
     assert found["models"]["base"]["reward_mean"] == -1 and found["models"]["base"]["collapse"] is None
     assert found["models"]["base"]["work_mean"] is None
-    assert tables(found)
+    assert tables(found, {})
 
 
 # ------------------------------------------------------------------ closed loop

@@ -89,6 +89,13 @@ def test_every_number_of_a_prompt_is_the_snapshots(train, language: str) -> None
             assert found <= allowed, (context.id, found - allowed)
 
 
+def test_a_prompt_knows_the_hours_of_its_economy() -> None:
+    economy = Economy(EconomyConfig(n=2, hours=100.0), [5.0, 6.0])
+    snapshot = economy.snapshot()
+    assert "full-time income $600.00" in prompts.messages(snapshot, 1, language="en")[1].content
+    assert snapshot.full_income.tolist() == [500.0, 600.0]
+
+
 def test_both_languages_say_the_same_numbers(train) -> None:
     for context in train:
         said = [

@@ -12,6 +12,7 @@ from gradus.rollout.engine import Request, Sampling
 from gradus.tasks.base import load_task
 from gradus.tasks.economy.closed_loop import Loop, simulate
 from gradus.tasks.economy.decision import canonical
+from gradus.tasks.economy.loop_table import loop_table, loops_of
 from gradus.tasks.economy.policies import BufferStock
 from gradus.types import Completion, Problem
 
@@ -21,7 +22,7 @@ OPTIONS = {"prompt": "compact", "closed_loop_months": 24, "closed_loop_economies
 def test_a_task_without_a_world_plays_nothing() -> None:
     assert load_task("economy").play(lambda prompts: []) is None
     assert load_task("countdown").play(lambda prompts: []) is None
-    assert load_task("economy").play_tables(None, None) == []
+    assert loops_of(None, None) == {}
     with pytest.raises(ValueError, match="closed_loop_months=12"):
         load_task("economy", closed_loop_months=12)
 
@@ -59,7 +60,7 @@ def test_the_band_of_chance_is_wider_for_short_runs() -> None:
 def test_tables_pair_what_met_the_same_shocks() -> None:
     task = load_task("economy", **OPTIONS)
     lazy, busy = (task.play(lambda prompts, w=w: [canonical(w, 0.4)] * len(prompts)) for w in (0.5, 1.0))
-    (table,) = task.play_tables(lazy, busy)
+    table = loop_table(loops_of(lazy, busy))
     assert table["title"] == "What the economy does with it"
     assert table["head"] == ["measure", "base", "trained", "trained − base"]
     assert table["reading"].startswith("With the trained policy ") and "in the worst" in table["reading"]
@@ -70,9 +71,9 @@ def test_tables_pair_what_met_the_same_shocks() -> None:
     assert own[2].startswith("0.0 %") and own[3].startswith("−")
     longer = load_task("economy", **{**OPTIONS, "closed_loop_months": 36})
     other = longer.play(lambda prompts: ["?"] * len(prompts))
-    (table,) = task.play_tables(lazy, other)
+    table = loop_table(loops_of(lazy, other))
     assert len(table["head"]) == 3 and "Not paired" in table["reading"] and "not interpretable" in table["reading"]
-    (alone,) = task.play_tables(None, busy)
+    alone = loop_table(loops_of(None, busy))
     assert alone["head"] == ["measure", "trained"]
 
 
@@ -113,8 +114,11 @@ def test_an_evaluation_plays_and_asks_equal_prompts_once() -> None:
     assert len(rows) == config.evaluation.samples_per_problem
     months = engine.asked[1:]
     assert len(months) <= 24 * 2 * 5, "households in the same situation are asked once a month"
-    titles = [one["title"] for one in task_tables({"economy": task}, rows, rows, base={}, trained=summary)]
-    assert titles[-1] == "What the economy does with it"
+    tables = task_tables({"economy": task}, rows, rows, base={}, trained=summary)
+    assert "What the economy does with it" in [one["title"] for one in tables]
+    assert dict(tables[0]["rows"])["What does the economy do with it?"].startswith("With the trained policy ")
+    silent = task_tables({"economy": task}, rows, rows, base={}, trained={})
+    assert "closed_loop_months=120" in dict(silent[0]["rows"])["What does the economy do with it?"]
 
 
 def test_a_scripted_engine_does_not_play() -> None:
