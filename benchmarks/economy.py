@@ -10,6 +10,7 @@ import argparse
 import datetime
 import json
 import platform
+import resource
 import sys
 import time
 from collections.abc import Callable
@@ -39,11 +40,11 @@ def best_of(times: int, work: Callable[[], object]) -> float:
     return min(found)
 
 
-def simulation() -> None:
-    """200 economies for 24 months, draws included."""
+def simulation(months: int = MONTHS) -> None:
+    """200 economies for some months, draws included, in blocks of a year."""
     config, policy = EconomyConfig(), BufferStock()
     economy = Economy(config, np.repeat(expected_wages(NUM_HOUSEHOLDS)[None], NUM_ECONOMIES, axis=0))
-    for start in range(0, MONTHS, 12):
+    for start in range(0, months, 12):
         for month in ShockSeries.draw(0, range(NUM_ECONOMIES), 12, NUM_HOUSEHOLDS, skip=start):
             economy.step(*policy.decide(economy.state), month)
 
@@ -52,6 +53,9 @@ def measure() -> dict[str, float]:
     """All figures by name, unit in the name."""
     seconds = best_of(5, simulation)
     found = {"household_months_per_second": NUM_ECONOMIES * NUM_HOUSEHOLDS * MONTHS / seconds}
+    simulation(240)
+    unit = 1 << (20 if sys.platform == "darwin" else 10)  # getrusage counts bytes there, KiB elsewhere
+    found["peak_memory_of_240_months_mib"] = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / unit
     chosen = list(contexts("train", 10))
     values = [counterfactual.value_table(c.snapshot, c.household, "train") for c in chosen]
     answers = [(0.1 * k, 0.1 * k + 0.013) for k in range(8)]

@@ -303,6 +303,17 @@ def test_one_prepared_folder_serves_every_prompt(prepared, options: dict, monkey
     assert all(json.dumps(dict(p.meta)) for p in read)
 
 
+def test_the_same_options_give_the_same_bytes(tmp_path) -> None:
+    found = []
+    for name in ("a", "b"):
+        counterfactual._KNOWN.clear()
+        prepare(
+            "economy", {"reward": "seed"}, tmp_path / name, splits=("test",), limit=2, format="parquet", layout="verl"
+        )
+        found.append({path.name: path.read_bytes() for path in (tmp_path / name).iterdir()})
+    assert found[0] == found[1] and set(found[0]) == {"test.parquet", "snapshots-test.npz", "manifest.json"}
+
+
 def test_snapshots_stand_beside_the_rows(prepared, tmp_path, monkeypatch) -> None:
     manifest = json.loads((prepared / "manifest.json").read_text())
     for split in ("train", "validation"):
