@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from gradus import console, durable
+from gradus.algo.presets import cautions, resolve_algorithm
 from gradus.config import Config
 from gradus.exits import Code, Exit
 from gradus.recipe import Resolved, from_config
@@ -283,10 +284,14 @@ def _audited(problems: Problems) -> dict[str, Mapping[str, Any]]:
 
 
 def _record_audits(start: Start, audits: Mapping[str, Mapping[str, Any]]) -> None:
-    """Says what was found of the rewards, and puts it into the run, for its report."""
-    for name, found in audits.items():
-        for warning in found["warnings"]:
-            start.run.warn(f"tasks.{name}: {warning}")
+    """Puts what was found of the rewards into the run, for its report; warns of that, and of the algorithm's settings."""
+    notes = [f"tasks.{name}: {warning}" for name, found in audits.items() for warning in found["warnings"]]
+    if start.kind == "train":
+        config = start.resolved.config
+        notes += cautions(resolve_algorithm(config.algorithm), config.sampling.group_size)
+    for note in notes:
+        console.warn(note)
+        start.run.log("warning", note)
     if audits:
         path = start.run.path / "reward_audit.json"
         start.run.tolerate("reward audit", lambda: durable.write_json(path, audits))

@@ -81,3 +81,13 @@ def resolve_algorithm(config: AlgorithmConfig) -> Algorithm:
             for name, preset_value in ((field, getattr(preset, field)) for field in Algorithm.__dataclass_fields__)
         }
     )
+
+
+def cautions(algorithm: Algorithm, group_size: int) -> list[str]:
+    """What should be known of an algorithm with groups of this size before it runs."""
+    if algorithm.advantage == "standardize" and group_size == 2:
+        return [
+            "sampling.group_size=2 with standardized advantages: each is +-0.707 whatever the rewards are, so only their "
+            "order teaches; use a larger group, or algorithm.advantage=center"
+        ]
+    return []

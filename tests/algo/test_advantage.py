@@ -8,6 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from gradus.algo.advantage import EPSILON, advantages
+from gradus.algo.presets import PRESETS, cautions
 
 REWARDS = st.lists(st.floats(-10, 10), min_size=2, max_size=16)
 BASELINED = ("standardize", "center", "leave_one_out")
@@ -51,3 +52,14 @@ def test_equal_rewards_give_exactly_nothing(kind):
 def test_a_group_of_one_is_refused(kind):
     with pytest.raises(ValueError, match="group_size must be at least 2"):
         advantages((1.0,), kind=kind)
+
+
+@pytest.mark.parametrize(
+    ("name", "group_size", "is_warned"), [("grpo", 2, True), ("grpo", 3, False), ("dr_grpo", 2, False)]
+)
+def test_two_standardized_completions_are_warned_of(name, group_size, is_warned):
+    """Whatever the rewards are, the advantages are the same: what the warning says."""
+    algorithm = PRESETS[name]
+    assert bool(cautions(algorithm, group_size)) is is_warned
+    one, other = (advantages([low, 1.0] * (group_size - 1), kind=algorithm.advantage)[0] for low in (0.0, 0.9))
+    assert (one == pytest.approx(other, abs=2e-3)) is (algorithm.advantage == "standardize")

@@ -197,10 +197,8 @@ class EconomyTask(Task):
         found = of_reward(problems, reward=self.config.reward, grid_penalty=self.config.grid_penalty)
         content = found.to_json() | {"table": table(found)}
         if found.refusal and self.config.allow_inert:
-            content |= {
-                "refusal": None,
-                "warnings": [*found.warnings, f"{found.refusal.partition(';')[0]}; trained all the same"],
-            }
+            said = f"{found.refusal.partition(';')[0]}; trained all the same, as allow_inert is set"
+            content |= {"refusal": None, "warnings": [*found.warnings, said]}
         return content
 
     def health_rules(self) -> Sequence[Rule]:
