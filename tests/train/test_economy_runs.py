@@ -45,9 +45,8 @@ def state(path: Path, step: int) -> tuple[bytes, bytes, dict]:
 def short(tmp_path_factory):
     """A run of three steps, gone on with to five."""
     folder = tmp_path_factory.mktemp("short")
-    runs.run(config_of(3).config, folder)
-    assert state(folder / "run", 3)
-    runs.run(config_of(5).config, folder)
+    run("train", config_of(3), runs_dir=folder)
+    run("train", folder / "run", ["num_steps=5"])
     return folder / "run"
 
 
@@ -115,7 +114,7 @@ def test_the_report_answers_three_questions(short) -> None:
         "Did it learn?",
         "Is it collapsed?",
         "What does the economy do with it?",
-        "With the trained policy ",
+        "Deciding for 2 % of the households",
         "unemployment of its households",
         "What the reward teaches",
     ):

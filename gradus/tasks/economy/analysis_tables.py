@@ -7,7 +7,7 @@ from typing import Any
 
 from gradus.tasks.economy.analysis import LANGUAGES, MIN_CELL, MIN_ECONOMIES
 from gradus.tasks.economy.closed_loop import Loop
-from gradus.tasks.economy.loop_table import in_words, loop_table
+from gradus.tasks.economy.loop_table import in_words, loop_table, number, percent
 
 
 def tables(found: Mapping[str, Any], loops: Mapping[str, Loop]) -> list[dict[str, Any]]:
@@ -45,16 +45,17 @@ def _answers_table(found: Mapping[str, Any], loops: Mapping[str, Loop]) -> dict[
     """The three questions that a reader comes with."""
     trained = found["models"]["trained"]
     against_base = found["differences"]["trained - base"]
-    interval = f"{against_base['value']:+.3f}, 95 % CI {against_base['low']:+.3f} to {against_base['high']:+.3f}"
+    interval = f"{_signed(against_base['value'])}, 95 % CI {_interval(against_base)}"
     shape = (trained["collapse"] or {}).get("verdict")
     collapsed = _SHAPES[shape] if shape else f"undecided: {trained['collapse_reason']}"
     rows = [
         ["Did it learn?", f"{_VERDICTS[found['verdict']]} (mean reward {interval})"],
         ["Is it collapsed?", collapsed],
     ]
-    last = list(loops.items())[-1:]
-    played = " ".join(in_words(*one) for one in last) or "not simulated; set tasks.economy.closed_loop_months=120"
-    rows.append(["What does the economy do with it?", played])
+    played = [in_words(loop) for loop in loops.values()][-1:] or [
+        "not simulated; set tasks.economy.closed_loop_months=120"
+    ]
+    rows.append(["What does the economy do with it?", *played])
     return {
         "title": "Did it learn, is it collapsed, and what does the economy do with it?",
         "head": ["question", "answer"],
@@ -63,26 +64,34 @@ def _answers_table(found: Mapping[str, Any], loops: Mapping[str, Loop]) -> dict[
     }
 
 
-def _text(value: Any, digits: int = 3) -> str:
-    return "–" if value is None else f"{value:.{digits}f}" if isinstance(value, float) else str(value)
+def _text(value: float | None, digits: int = 3) -> str:
+    return "–" if value is None else number(value, digits)
+
+
+def _signed(value: float) -> str:
+    return number(value, 3, sign="+")
+
+
+def _interval(found: Mapping[str, Any]) -> str:
+    return f"{_signed(found['low'])} to {_signed(found['high'])}"
 
 
 _MEASURES: tuple[tuple[str, Callable[[Mapping[str, Any]], str]], ...] = (
     ("answers, of them readable", lambda one: f"{one['num']:,}, {one['num_parsed']:,}"),
     ("work, mean / std of the readable", lambda one: _pair(one, "work_mean", "work_std")),
     ("consumption, mean / std of the readable", lambda one: _pair(one, "consumption_mean", "consumption_std")),
-    ("mean reward, what cannot be read as -1", lambda one: _text(one["reward_mean"])),
+    ("mean reward, −1 for what cannot be read", lambda one: _text(one["reward_mean"])),
     ("mean reward of the readable", lambda one: _text(one["reward_mean_parsed"])),
     ("the original project's reward", lambda one: _text(one["original_mean"])),
     ("correct (90 % of the way from random to best)", lambda one: _share(one["correct_frac"])),
     ("readable by the strict rule", lambda one: _share(one["strict_frac"])),
     ("readable by the lenient rule, never paid", lambda one: _share(one["lenient_frac"])),
-    ("share of -1", lambda one: _share(one["failed_frac"])),
+    ("share of −1", lambda one: _share(one["failed_frac"])),
     ("why not readable", lambda one: _reasons(one["reasons"])),
     ("on the 0.02 grid", lambda one: _share(one["on_grid_frac"])),
     ("collapse", lambda one: _shape(one, lambda shape: shape["verdict"])),
     ("most frequent answer, two most frequent", lambda one: _shape(
-        one, lambda shape: f"{shape['top1_frac']:.0%}, {shape['top2_frac']:.0%}")),
+        one, lambda shape: f"{percent(shape['top1_frac'])}, {percent(shape['top2_frac'])}")),
     ("different answers, their entropy", lambda one: _shape(
         one, lambda shape: f"{shape['num_unique']:,}, {shape['entropy_bits']:.1f} bits")),
     ("rank correlation of work and real wage", lambda one: _shape(
@@ -99,7 +108,7 @@ def _pair(one: Mapping[str, Any], first: str, second: str) -> str:
 
 
 def _share(value: float | None) -> str:
-    return "–" if value is None else f"{value:.1%}"
+    return "–" if value is None else percent(value)
 
 
 def _reasons(counts: Mapping[str, int]) -> str:
@@ -130,14 +139,14 @@ def _models_table(found: Mapping[str, Any]) -> dict[str, Any]:
 def _differences_table(found: Mapping[str, Any]) -> dict[str, Any]:
     rows = [
         [
-            name,
-            f"{d['value']:+.3f}",
-            f"{d['low']:+.3f} to {d['high']:+.3f}",
+            name.replace(" - ", " − "),
+            _signed(d["value"]),
+            _interval(d),
             f"{d['wins']} / {d['ties']} / {d['losses']}",
         ]
         for name, d in found["differences"].items()
     ]
-    reading = f"Verdict: {found['verdict']}. Paired by context, resampled by economy."
+    reading = f"Verdict: {found['verdict'].replace('_', ' ')}. Paired by context, resampled by economy."
     return {
         "title": "Differences in reward",
         "head": ["difference", "mean", "95 % interval", "wins / ties / losses"],
@@ -152,7 +161,7 @@ def _ladder_table(found: Mapping[str, Any]) -> dict[str, Any]:
         if one["reward_mean"] is not None:
             rungs.append((f"{name} model", one["reward_mean"], None, one["correct_frac"], one["original_mean"]))
     rows = [
-        [name, _text(mean), _text(se), f"{correct:.0%}", _text(original)]
+        [name, _text(mean), _text(se), percent(correct, digits=0), _text(original)]
         for name, mean, se, correct, original in sorted(rungs, key=lambda rung: rung[1])
     ]
     return {
@@ -199,6 +208,5 @@ _COMPARED = ("number", "base", "trained", "difference", "95 % interval")
 
 def _compared(cell: Mapping[str, Any]) -> list[str]:
     """The columns `_COMPARED` of a group of contexts."""
-    interval = f"{cell['low']:+.3f} to {cell['high']:+.3f}" if "low" in cell else "too few"
-    numbers = [_text(cell["base"]), _text(cell["trained"]), f"{cell['difference']:+.3f}"]
-    return [str(cell["num"]), *numbers, interval]
+    numbers = [_text(cell["base"]), _text(cell["trained"]), _signed(cell["difference"])]
+    return [str(cell["num"]), *numbers, _interval(cell) if "low" in cell else "too few"]

@@ -53,11 +53,11 @@ def loop_table(loops: Mapping[str, Loop]) -> dict[str, Any]:
         "rows": rows,
         "reading": " ".join(
             [
-                in_words(*list(loops.items())[-1]),
+                f"Of {list(loops)[-1]}: {in_words(both[-1])}",
                 f"{len(first.metrics['utility_mean'])} economies of {first.months} months; the policy decides for "
-                f"{first.share:.0%} of the households. Means, with the range of the middle 90 % of the economies; "
+                f"{percent(first.share, digits=0)} of the households. Means, with the range of the middle 90 % of the economies; "
                 "both models meet the same shocks.",
-                *(_judged(name, loop) for name, loop in loops.items()),
+                *(f"{name}: {_failed(loop)}; Phillips r {loop.phillips_verdict()}." for name, loop in loops.items()),
                 *([] if gaps or len(both) == 1 else ["Not paired: the two were simulated with other settings."]),
             ]
         ),
@@ -69,37 +69,46 @@ def _is_same_world(first: Loop, second: Loop) -> bool:
     return first.months == second.months and first.share == second.share and len(sizes) == 1
 
 
-def _judged(name: str, loop: Loop) -> str:
-    """Failed answers beside every number, and Phillips against chance."""
-    asked, failed = loop.counts.get("asked", 0), loop.counts.get("failed", 0)
-    words = f"{name}: {failed:,} of {asked:,} answers could not be read"
-    if not loop.is_interpretable:
-        words += f" (more than {MAX_FAILED_FRAC:.0%}: not interpretable)"
-    return f"{words}; Phillips r {loop.phillips_verdict()}."
-
-
-def in_words(name: str, loop: Loop) -> str:
+def in_words(loop: Loop) -> str:
     """What the economy does with a policy, in a sentence."""
-    found = {key: loop.summary()[f"unemployment_{key}"]["mean"] for key in ("mean", "min", "max")}
+    found = {name: entry["mean"] for name, entry in loop.summary().items()}
+    years = [share for year in loop.yearly_unemployment for share in year]
     low, high = STABLE
-    is_stable = low <= found["min"] and found["max"] <= high
-    where = f"{'between' if is_stable else 'not between'} {low:.0%} and {high:.0%}"
-    return (
-        f"With the {name} policy {found['mean']:.1%} of all are unemployed, {found['min']:.1%} in the best year and "
-        f"{found['max']:.1%} in the worst: {where}{', as in an economy that works' if is_stable else ''}."
+    is_stable = low <= min(years) and max(years) <= high
+    bounds = f"{percent(low, digits=0)} and {percent(high, digits=0)}"
+    judged = f"all between {bounds}, as in an economy that works" if is_stable else f"not all between {bounds}"
+    words = (
+        f"Deciding for {percent(loop.share, digits=0)} of the households, it leaves {percent(found['unemployment_mean'])} "
+        f"of all and {percent(found['own_unemployment_mean'])} of its own unemployed; single years have "
+        f"{percent(min(years))} to {percent(max(years))}, {judged}."
     )
+    if found["inflation_sd"] is not None:
+        words += f" Inflation varies by {percent(found['inflation_sd'])}."
+    return words if loop.is_interpretable else f"{words} {_failed(loop)}."
+
+
+def _failed(loop: Loop) -> str:
+    """Failed answers, which belong beside every number."""
+    asked, failed = loop.counts.get("asked", 0), loop.counts.get("failed", 0)
+    words = f"{failed:,} of {asked:,} answers could not be read"
+    return words if loop.is_interpretable else f"{words} (more than {percent(MAX_FAILED_FRAC, digits=0)}: not interpretable)"
 
 
 def _range(found: Mapping[str, Any], unit: str, *, is_gap: bool = False) -> str:
     if found["mean"] is None:
         return "undefined"
     sign, scale, digits = "+" if is_gap else "", 100.0 if unit == "%" else 1.0, 1 if unit == "%" else 2
-    mean, low, high = (_number(found[name] * scale, sign, digits) for name in ("mean", "low", "high"))
+    mean, low, high = (number(found[name] * scale, digits, sign=sign) for name in ("mean", "low", "high"))
     named = f" {'pp' if is_gap else '%'}" if unit else ""
     return f"{mean}{named} [{low}, {high}]"
 
 
-def _number(value: float, sign: str, digits: int) -> str:
-    """With a typographic minus, and without one before a zero."""
+def number(value: float, digits: int, *, sign: str = "") -> str:
+    """With a typographic minus, and without one before a zero; ``sign="+"`` shows a plus."""
     rounded = round(value, digits) + 0.0  # turns -0.0 into 0.0
     return format(rounded, f"{sign}.{digits}f").replace("-", "−")
+
+
+def percent(share: float, *, digits: int = 1) -> str:
+    """``12.5 %``."""
+    return f"{number(100 * share, digits)} %"
