@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Annotated, Literal
 
 import typer
 
 from gradus.cli.arguments import config_of, without_secrets
+from gradus.exits import Code
 
 app = typer.Typer(help="Recipes: show, validate, compare them.")
 
@@ -38,29 +40,74 @@ def show(
 
 @app.command()
 def validate(
-    arguments: Annotated[list[str], typer.Argument(metavar="RECIPE... [KEY=VALUE]...")],
+    arguments: Annotated[list[str] | None, typer.Argument(metavar="[RECIPE]... [KEY=VALUE]...")] = None,
     backend: Annotated[
         Literal["native", "trl", "verl"] | None, typer.Option("--backend", help="Also: can this trainer honour it all?")
     ] = None,
-) -> None:
-    """Say ok, or everything that is wrong."""
+    foreign: Annotated[
+        Path | None, typer.Option("--foreign", help="Instead of a recipe: a launch script or YAML file of a verl run.")
+    ] = None,
+    release: Annotated[
+        str | None, typer.Option("--for", help="Of verl, for --foreign; the tested one if left out.")
+    ] = None,
+) -> Code:
+    """Say ok, or everything that is wrong; of somebody's verl script too, with the recipe that means the same."""
     from gradus import console
 
+    if foreign is not None:
+        if arguments or backend not in (None, "verl"):
+            raise ValueError(
+                "--foreign FILE stands alone: without recipes and overrides, and with --backend verl or none"
+            )
+        return _validate_foreign(foreign, release)
+    if not arguments or release is not None:
+        raise ValueError("give a recipe; --for VERSION goes with --foreign FILE")
     resolved = config_of([*arguments, *([f"backend.name={backend}"] if backend else [])])
     name = resolved.config.backend.name
     if name == "native":
-        return console.answer({"ok": True}, "ok")
-    from gradus.train.backends.settings import check, differences, told
+        console.answer({"ok": True}, "ok")
+        return Code.DONE
+    from gradus.train.backends.settings import check, differences, found, told
     from gradus.train.backends.verl_settings import overrides
 
     check(resolved, name)
     lines = differences(resolved.config, name)
-    facts = without_secrets({"ok": True, "arguments": told(resolved.config, name)}) | {"differences": lines}
-    text = ["ok; what is not as in a native run:", *lines]
+    said = [str(one) for one in found(resolved.config, name)]
+    facts = without_secrets({"ok": True, "arguments": told(resolved.config, name)}) | {
+        "differences": lines,
+        "findings": said,
+    }
+    text = ["ok; what is not as in a native run:", *lines, *said]
     if name == "verl":
         facts["overrides"] = without_secrets(overrides(resolved.config))
         text += ["arguments of python -m verl.trainer.main_ppo:", *facts["overrides"]]
-    return console.answer(facts, "\n".join(text))
+    console.answer(facts, "\n".join(text))
+    return Code.DONE
+
+
+def _validate_foreign(path: Path, release: str | None) -> Code:
+    """Exit code 2 where something of it would not happen."""
+    from gradus import console, yaml12
+    from gradus.integrations.verl_foreign import judged
+    from gradus.integrations.verl_script import read_script
+    from gradus.redaction import redact
+
+    found = judged(read_script(path), release)
+    recipe, left_out = found.recipe.tree, found.recipe.remarks
+    facts = {
+        "ok": found.is_ok, "findings": [one.to_json() for one in found.findings], "remarks": [*found.remarks, *left_out],
+        "recipe": recipe,
+    }  # fmt: skip
+    text = [
+        "ok" if found.is_ok else "not all that these settings say would happen:",
+        *map(str, found.findings),
+        *found.remarks,
+        "the recipe that means the same:",
+        yaml12.write(recipe).rstrip("\n"),
+        *(f"# {one}" for one in left_out),
+    ]
+    console.answer(without_secrets(facts), redact("\n".join(text)))
+    return Code.DONE if found.is_ok else Code.USAGE
 
 
 @app.command()

@@ -7,6 +7,7 @@ from typing import Any
 from gradus.config import Config
 from gradus.recipe import Resolved
 from gradus.train.backends import trl_settings, verl_check, verl_place, verl_settings
+from gradus.train.backends.verl_told import Finding
 
 _OF_A_RUN = ("output_dir", "use_cpu")
 """Settings that are known only where a run is."""
@@ -40,3 +41,8 @@ def told(config: Config, backend: str) -> dict[str, Any]:
 def differences(config: Config, backend: str) -> list[str]:
     """What is not as in a native run, one line each."""
     return (verl_check if backend == "verl" else trl_settings).differences(config)
+
+
+def found(config: Config, backend: str) -> list[Finding]:
+    """What the linter of ``backend`` says of what it is told; only verl has one."""
+    return verl_check.findings(config) if backend == "verl" else []

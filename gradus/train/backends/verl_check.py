@@ -12,7 +12,9 @@ from gradus.algo.presets import resolve_algorithm
 from gradus.config import Config
 from gradus.recipe import Resolved
 from gradus.train.backends.image import Image, Ours, Refused, Sets, cannot, promises, refused, refused_losses, shown
+from gradus.train.backends.verl_lint import lint
 from gradus.train.backends.verl_settings import MINE_TO_SET, A, completions_per_update, settings_of, steps_per_batch
+from gradus.train.backends.verl_told import Facts, Finding
 
 IMAGES: Mapping[str, Image] = {
     "name": Sets("trainer.experiment_name"),
@@ -178,14 +180,25 @@ def _refused_values(config: Config) -> list[str]:
     return [cannot("verl", f"{key}={shown(value)}", why, remedy) for key, value, is_it, why, remedy in table if is_it]
 
 
-def _refused_extra(config: Config) -> list[str]:
-    """Keys of verl that gradus sets itself, or that would name another run's files."""
+def own_keys(config: Config) -> set[str]:
+    """Keys of verl that gradus sets itself in a run, or that would name another run's files."""
     plain = config.model_copy(update={"backend": type(config.backend)()})
     ours = {key.lstrip("+") for key in settings_of(plain)} - set(MINE_TO_SET)
-    ours |= {"trainer.resume_mode", "trainer.resume_from_path", f"{A}.rollout.max_model_len"}
-    return [
+    return ours | {"trainer.resume_mode", "trainer.resume_from_path", f"{A}.rollout.max_model_len"}
+
+
+def _refused_extra(config: Config) -> list[str]:
+    """What `backend.extra` may not set, and what verl would not honour of it."""
+    ours = own_keys(config)
+    found = [
         f"backend.extra.{key}={shown(value)} is set by gradus itself; remove it, and use the key of gradus "
         "that means the same, if there is one (docs/verl.md)"
         for key, value in config.backend.extra.items()
         if key.lstrip("+") in ours or key.lstrip("+").startswith("ray_kwargs.")
     ]
+    return found or [f"backend.extra: {one}" for one in findings(config) if one.level == "error"]
+
+
+def findings(config: Config) -> list[Finding]:
+    """What the linter says of the settings that verl is told."""
+    return lint(settings_of(config), Facts(is_planned=True))

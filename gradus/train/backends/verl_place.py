@@ -21,6 +21,7 @@ import tempfile
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import gradus
 from gradus.exits import Code, Exit
@@ -29,6 +30,9 @@ from gradus.train.backends.verl_settings import VERSION
 PYTHON = "GRADUS_VERL_PYTHON"
 """Environment variable: the Python that has verl, where it is neither ours nor in ``.venv-verl``."""
 PACKAGES = ("verl", "ray", "tensordict", "hydra-core", "TransferQueue")
+ALSO = ("transformers", "flash-attn")
+TRANSFORMERS = ((5, 5, 3), (5, 11))
+"""From and below which releases of transformers verl takes."""
 RAY_SECONDS = 300.0
 """How long each try of a Ray to start may take."""
 RAY_TRIES = 2
@@ -43,13 +47,11 @@ STARTED = "--- started at "
 """Begins the output of each process in a log."""
 
 _ASK = (
-    "import importlib.metadata as m, importlib.util as u, json, pathlib\n"
+    "import importlib.metadata as m, json\n"
     "def version(name):\n"
     "    try: return m.version(name)\n"
     "    except m.PackageNotFoundError: return None\n"
-    "found = u.find_spec('gradus')\n"
-    f"print(json.dumps({{'versions': {{name: version(name) for name in {PACKAGES!r}}},"
-    " 'gradus': str(pathlib.Path(found.origin).parent) if found and found.origin else None}))\n"
+    f"print(json.dumps({{'versions': {{name: version(name) for name in {PACKAGES + ALSO!r}}}}}))\n"
 )
 _TIED = (
     "import ctypes, os, signal, sys\n"
@@ -105,20 +107,38 @@ def interpreter() -> Path:
 
 def need_verl() -> Path:
     """The Python that has verl. ValueError where verl or what it needs is missing, or is another release than the tested
-    one, or where it does not see gradus."""
+    one."""
     python = interpreter()
-    facts = _asked(python)
-    versions = facts["versions"]
-    if lacking := [name for name in PACKAGES if versions[name] is None]:
+    if faults := place_faults(python, {}):
+        raise ValueError(f"backend verl {faults[0]}; make extras-verl")
+    if (version := installed(python)) != VERSION:
         raise ValueError(
-            f"backend verl needs the packages {', '.join(lacking)}, which {python} does not have; make extras-verl"
-        )
-    if versions["verl"] != VERSION:
-        raise ValueError(
-            f"backend verl works with verl {VERSION}, and {versions['verl']} is installed in {python}; its settings differ "
+            f"backend verl works with verl {VERSION}, and {version} is installed in {python}; its settings differ "
             f"between releases. Install verl=={VERSION} there (make extras-verl), or use --backend native"
         )
     return python
+
+
+def installed(python: Path) -> str | None:
+    """The release of verl in ``python``; None: it has none. ValueError where it cannot be asked."""
+    return _asked(python)["versions"]["verl"]
+
+
+def place_faults(python: Path, settings: Mapping[str, Any]) -> list[str]:
+    """What ``python`` lacks for a verl run with ``settings``, or has in a release that verl does not take (V-11)."""
+    versions = _asked(python)["versions"]
+    faults = []
+    if lacking := [name for name in PACKAGES if versions[name] is None]:
+        faults.append(f"needs the packages {', '.join(lacking)}, which {python} does not have")
+    first, above = TRANSFORMERS
+    release = tuple(int(part) for part in (versions["transformers"] or "0").split(".")[:3] if part.isdecimal())
+    if not first <= release < above or release == (5, 6, 0):
+        found = versions["transformers"] or "none"
+        faults.append(f"takes transformers from 5.5.3 to below 5.11, and not 5.6.0; {python} has {found}")
+    asks = [f"{key}={value}" for key, value in settings.items() if value == "flash_attention_2"]
+    if asks and versions["flash-attn"] is None:
+        faults.append(f"needs the package flash-attn for {asks[0]}, which {python} does not have")
+    return faults
 
 
 @functools.cache

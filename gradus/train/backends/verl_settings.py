@@ -66,7 +66,7 @@ class Place:
 
 def overrides(config: Config, place: Place | None = None) -> list[str]:
     """Arguments of ``python -m verl.trainer.main_ppo``, in Hydra's language."""
-    return [f"{key}={_hydra(value)}" for key, value in settings_of(config, place).items()]
+    return [f"{key}={hydra_value(value)}" for key, value in settings_of(config, place).items()]
 
 
 def settings_of(config: Config, place: Place | None = None) -> dict[str, Any]:
@@ -295,7 +295,7 @@ def _of_run(config: Config, place: Place) -> dict[str, Any]:
     return settings
 
 
-def _hydra(value: Any) -> str:
+def hydra_value(value: Any) -> str:
     """A value in Hydra's language; texts are quoted, so that nothing in them is read as its grammar."""
     if value is None:
         return "null"
@@ -304,9 +304,9 @@ def _hydra(value: Any) -> str:
     if isinstance(value, int | float):
         return repr(value)
     if isinstance(value, Mapping):
-        return "{" + ",".join(f"{key}:{_hydra(item)}" for key, item in value.items()) + "}"
+        return "{" + ",".join(f"{key}:{hydra_value(item)}" for key, item in value.items()) + "}"
     if isinstance(value, list | tuple):
-        return "[" + ",".join(_hydra(item) for item in value) + "]"
+        return "[" + ",".join(hydra_value(item) for item in value) + "]"
     if "${" in str(value):
         raise ValueError(f"{str(value)!r} has ${{ in it, which verl's configuration would replace; write it otherwise")
     escaped = str(value).replace("\\", "\\\\").replace("'", "\\'")

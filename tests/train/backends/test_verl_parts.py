@@ -306,7 +306,16 @@ def test_verls_numbers_get_our_names():
 
 def fake_python(folder: Path, **versions: str | None) -> Path:
     """A program that answers as a Python would that has these packages."""
-    answer = {"versions": {**dict.fromkeys(PACKAGES, "1.0"), "verl": VERSION, **versions}, "gradus": "x"}
+    answer = {
+        "versions": {
+            **dict.fromkeys(PACKAGES, "1.0"),
+            "transformers": "5.10.4",
+            "flash-attn": None,
+            "verl": VERSION,
+            **versions,
+        },
+        "gradus": "x",
+    }
     path = folder / "python"
     path.write_text(f"#!/bin/sh\necho '{json.dumps(answer)}'\n")
     path.chmod(path.stat().st_mode | stat.S_IXUSR)
@@ -318,6 +327,8 @@ def fake_python(folder: Path, **versions: str | None) -> Path:
     [
         ({"verl": "0.8.0"}, f"works with verl {VERSION}, and 0.8.0 is installed"),
         ({"ray": None, "TransferQueue": None}, "needs the packages ray, TransferQueue, which"),
+        ({"transformers": "5.23.0"}, "takes transformers from 5.5.3 to below 5.11, and not 5.6.0"),
+        ({"transformers": None}, "takes transformers from 5.5.3 to below 5.11, and not 5.6.0"),
     ],
 )
 def test_a_missing_or_other_release_is_named(tmp_path, monkeypatch, versions, words):

@@ -14,7 +14,7 @@ from gradus.config import Config
 from gradus.recipe import resolve, shipped
 from gradus.train.backends.image import Refused, Sets, missing
 from gradus.train.backends.verl_check import IMAGES, check, differences
-from gradus.train.backends.verl_settings import VERSION, Place, _hydra, overrides, save_every, settings_of
+from gradus.train.backends.verl_settings import VERSION, Place, hydra_value, overrides, save_every, settings_of
 
 TASKS = {"countdown": {"max_numbers": 3}}
 A = "actor_rollout_ref"
@@ -179,12 +179,12 @@ def test_overrides_are_one_value_each():
     ],
 )  # fmt: skip
 def test_values_in_hydras_language(value, expected):
-    assert _hydra(value) == expected
+    assert hydra_value(value) == expected
 
 
 def test_no_text_reaches_for_other_settings_or_the_environment():
     with pytest.raises(ValueError, match=r"which verl's configuration would replace"):
-        _hydra("${oc.env:HOME}")
+        hydra_value("${oc.env:HOME}")
 
 
 RECIPES = {
