@@ -270,7 +270,7 @@ def follow_batch(session: VerlSession, child: Child, planned: Planned, evaluate:
         share = f"{found.mismatch_frac:.0%}"
         session.warn(f"verl's step {number}: {share} of the texts have other scores there than gradus gives them")
     state.counters["num_tokens"] += int(read.logged.get("perf/total_num_tokens", 0))
-    stop_on_scoring_errors(session, row["scoring/error_frac"])
+    stop_on_scoring_errors(session, max(row["scoring/error_frac"], found.mismatch_frac))
     served = range(state.step + 1, state.step + 1 + period)
     if state.step == 0 or any(step % config.records.rollouts_every_steps == 0 for step in served):
         values = advantages_of(found.groups, resolve_algorithm(config.algorithm))

@@ -272,6 +272,9 @@ def _of_run(config: Config, place: Place) -> dict[str, Any]:
     """What a run of gradus knows: its files, its prompts, its Ray; gradus prunes, and writes the models itself."""
     plan, records = str(place.folder / "plan.parquet"), str(place.folder / f"rollouts_{place.attempt}")
     settings: dict[str, Any] = {
+        "+reward.custom_reward_function.reward_kwargs.tasks": json.dumps(
+            {name: {key: _absolute(value) for key, value in options.items()} for name, options in config.tasks.items()}
+        ),
         "data.train_files": plan,
         "data.val_files": plan,
         "data.max_prompt_length": place.longest_prompt,
@@ -293,6 +296,17 @@ def _of_run(config: Config, place: Place) -> dict[str, Any]:
     for name, value in place.environment.items():
         settings[f"+ray_kwargs.ray_init.runtime_env.env_vars.{name}"] = value
     return settings
+
+
+def _absolute(option: Any) -> Any:
+    """A task's option for a process in another folder: a file of ours by its whole path, ``FILE:FUNCTION`` too."""
+    if not isinstance(option, str) or not option:
+        return option
+    place, colon, name = option.rpartition(":")
+    for path, rest in ((option, ""), (place, colon + name)):
+        if path and Path(path).exists():
+            return str(Path(path).resolve()) + rest
+    return option
 
 
 def hydra_value(value: Any) -> str:

@@ -102,6 +102,57 @@ def test_an_adapter_learns_and_its_base_stays(policy, tmp_path):
                if name.replace(".weight", ".base_layer.weight") in inner)  # fmt: skip
 
 
+BREAKS = """
+import json, os
+if "GRADUS_VERL_PLAN" in os.environ:
+    import gradus.integrations.verl as ours
+    before, first = ours.compute_score, json.loads(open(os.environ["GRADUS_VERL_PLAN"]).readline())["problem_id"]
+    def compute_score(**given):
+        if json.loads(given["ground_truth"])["id"] == first:
+            raise RuntimeError("a scorer that raises")
+        return before(**given)
+    ours.compute_score = compute_score
+"""
+"""Loaded by each of verl's Pythons as it begins."""
+
+
+def test_a_group_whose_reward_raises_inside_verl_is_counted(policy, tmp_path, monkeypatch):
+    """Our own reward function never raises; one that did would cost its group, which verl drops without a word."""
+    (tmp_path / "breaks").mkdir()
+    (tmp_path / "breaks" / "sitecustomize.py").write_text(BREAKS)
+    monkeypatch.setenv("PYTHONPATH", str(tmp_path / "breaks"))
+    run(config_of(policy, num_steps=1), tmp_path)
+    (row,) = [row for row in runs.metrics(tmp_path) if row["step"] == 1]
+    assert row["backend/dropped_groups"] == 1 and row["backend/padded_frac"] > 0
+    assert "verl dropped 1 of 4 groups of its step 1" in (tmp_path / "run" / "events.log").read_text()
+
+
+TASK = """
+from gradus.tasks.base import TASKS
+from tests.faults.toy_task import Toy
+
+class Broken(Toy):
+    name = "broken"
+    def problem(self, **raw):
+        from dataclasses import replace
+        return replace(super().problem(**raw), task="broken")
+    def score(self, problem, text, *, finish="stop"):
+        raise RuntimeError("it always raises")
+
+TASKS.add("broken", Broken)
+"""
+
+
+def test_a_task_whose_scorer_raises_ends_the_run(policy, tmp_path, monkeypatch):
+    """As natively, with exit code 7; the task's file is named from the folder that the user is in."""
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "broken.py").write_text(TASK)
+    with pytest.raises(Exit, match="scoring failed for 100%") as error:
+        run(config_of(policy, tasks={"broken": {"path": "broken.py"}}, num_steps=1), tmp_path)
+    assert error.value.code == Code.SCORING
+    assert "verl dropped" not in (tmp_path / "run" / "events.log").read_text(), "verl was told a score"
+
+
 def test_a_state_of_verl_that_is_not_whole_is_refused(policy, tmp_path):
     run(config_of(policy), tmp_path)
     (state,) = (tmp_path / "run" / "backend" / "verl").glob("global_step_2/actor/optim_*.pt")

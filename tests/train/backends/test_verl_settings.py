@@ -153,6 +153,17 @@ def test_a_run_has_its_own_files_and_goes_on_from_its_own_state():
     assert later["+ray_kwargs.ray_init.runtime_env.env_vars.VERL_PLATFORM"] == "cpu"
 
 
+def test_files_of_a_task_are_found_from_any_folder(tmp_path, monkeypatch):
+    """verl's processes do not run where the user is."""
+    (tmp_path / "mine.py").write_text("")
+    monkeypatch.chdir(tmp_path)
+    options = {"reward_function": "mine.py:short", "operators": "+-", "source": "mine.py", "split_by": ""}
+    config = Config(tasks={"gsm8k": options})
+    (told,) = [value for key, value in settings_of(config, place()).items() if key.endswith("reward_kwargs.tasks")]
+    whole = str(tmp_path / "mine.py")
+    assert json.loads(told) == {"gsm8k": options | {"reward_function": f"{whole}:short", "source": whole}}
+
+
 def test_a_cpu_gets_the_sampler_of_gradus_and_a_gpu_vllm():
     config = Config(tasks=TASKS)
     found = {is_cpu: settings_of(config, place(is_cpu=is_cpu)) for is_cpu in (True, False)}
