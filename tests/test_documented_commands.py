@@ -47,6 +47,11 @@ OF_PAGE = {
     "docs/economy.md": {"train": ["tasks.economy.closed_loop_months=0", "tasks.economy.skip_contexts=0"]},
 }
 """What makes a page's commands small beside `SMALL`: no whole economies are played."""
+FILES = {
+    "run_train.sh": "python -m verl.trainer.main_ppo algorithm.adv_estimator=grpo actor_rollout_ref.rollout.n=8 "
+    "actor_rollout_ref.rollout.name=vllm actor_rollout_ref.actor.use_dynamic_bsz=True\n",
+}
+"""What the reader of a page has."""
 ANSWERS = {"probe": (0, 3), "compare": (0, 3)}
 """Exit codes of verbs whose answer may be no."""
 
@@ -92,6 +97,8 @@ def test_the_commands_of_a_page_work(
     page: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.chdir(tmp_path)
+    for name, text in FILES.items():
+        Path(name).write_text(text)
     has_run = Path(RUN).exists()
     for number, line in enumerate(shown(page)):
         if RUN in line and not has_run:

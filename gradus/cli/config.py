@@ -106,7 +106,7 @@ def _validate_foreign(path: Path, release: str | None) -> Code:
         yaml12.write(recipe).rstrip("\n"),
         *(f"# {one}" for one in left_out),
     ]
-    console.answer(without_secrets(facts), redact("\n".join(text)))
+    console.answer(without_secrets(facts), "\n".join(map(redact, "\n".join(text).splitlines())))
     return Code.DONE if found.is_ok else Code.USAGE
 
 

@@ -186,6 +186,8 @@ def _optimizer(told: Told) -> _Part:
     if f"{optim}.weight_decay" not in told.given:
         found["optimizer.weight_decay"] = 0.01  # verl's own
     size, mini = told.number("data.train_batch_size"), told.number(f"{A}.actor.ppo_mini_batch_size")
+    if "data.train_batch_size" not in told.given:
+        found["curriculum.problems_per_step"] = size  # verl's own
     if size and mini and size % mini == 0 and size > mini:
         found["optimizer.updates_per_batch"] = int(size // mini)
     schedule = told[f"{optim}.lr_scheduler_type"]

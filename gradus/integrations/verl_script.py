@@ -69,7 +69,7 @@ def _of_yaml(data: bytes, name: str) -> Script:
 
 
 def _of_shell(text: str, name: str) -> Script:
-    variables: dict[str, str] = {}
+    variables = {"HOME": "~"}
     arrays: dict[str, list[str]] = {}
     branches: set[str] = set()
     launches: list[list[str]] = []
@@ -106,7 +106,10 @@ def _of_shell(text: str, name: str) -> Script:
     if not settings:
         raise ValueError(f"{name} gives verl no setting KEY=VALUE that can be read")
     remarks = [f"not known without a shell: {one}" for one in unknown]
-    remarks += [f"{one} is also set under a condition; {variables[one]} was taken" for one in sorted(set(doubtful))]
+    remarks += [
+        f"{one} is also set under a condition; {_expanded(variables[one], variables)} was taken"
+        for one in sorted(set(doubtful))
+    ]
     return Script(settings=settings, variables=variables, remarks=tuple(remarks))
 
 

@@ -128,7 +128,7 @@ def test_variables_are_put_in_and_pipes_end_the_command(tmp_path):
 def test_arrays_and_defaults_are_put_in_and_what_a_shell_knows_is_told(tmp_path):
     found = read_script(script(tmp_path, ARRAYS))
     assert found.settings[f"{A}.rollout.n"] == 5 and found.settings["trainer.n_gpus_per_node"] == 8
-    assert found.settings["data.train_files"] == "$HOME/data/gsm8k/train.parquet"
+    assert found.settings["data.train_files"] == "~/data/gsm8k/train.parquet"
     assert found.settings["data.truncation"] == "error"
     assert any("gpu_memory_utilization=${MEMORY}" in remark for remark in found.remarks)
     assert "GPUS is also set under a condition; 8 was taken" in found.remarks
@@ -298,7 +298,7 @@ def test_the_command_line_judges_a_script(tmp_path, capfd):
     assert cli.run(["config", "validate", "--backend", "verl", "--foreign", path]) == 2
     out = capfd.readouterr().out
     assert "V-03 error: algorithm.kl_ctrl.kl_coef=0.005 has no effect" in out and "group_size: 2" in out
-    assert cli.run(["--json", "config", "validate", "--foreign", str(script(tmp_path, ARRAYS))]) == 0
+    assert cli.run(["--json", "config", "validate", "--foreign", str(script(tmp_path, ARRAYS, "b.sh"))]) == 0
     assert json.loads(capfd.readouterr().out)["recipe"]["sampling"]["group_size"] == 5
     assert cli.run(["config", "validate", "--foreign", path, "--for", "0.8.0"]) == 2, "the KL term is inert in each"
     assert "custom_reward_function" not in capfd.readouterr().out.partition("the recipe")[0]
