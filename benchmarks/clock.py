@@ -3,21 +3,26 @@
 On a machine with other work the wall clock says little; processor seconds (user and system, of every process that the
 command started, a Ray's too) say more. Linux only. ``python benchmarks/clock.py RUN COMMAND...`` writes ``RUN.clock.jsonl``
 beside the run directory RUN that the command makes: a row for each row of its ``metrics.jsonl``, for
-`benchmarks/time_to_accuracy.py`. A process that lives for less than a second may be missed.
+`benchmarks/time_to_accuracy.py`. With ``--until 0.36`` before RUN the run is told to end once its held-out pass@1 is
+there. A process that lives for less than a second may be missed.
 """
 
 from __future__ import annotations
 
+import argparse
 import contextlib
 import ctypes
 import json
 import os
+import signal
 import subprocess
 import sys
 import time
 from pathlib import Path
+from typing import Any
 
 POLL_SECONDS = 0.5
+HELD_OUT = "evaluation/validation/solve_rate"
 _CHILD_SUBREAPER = 36
 """Of prctl: processes whose parent has ended become ours, so that none is lost from sight."""
 
@@ -51,22 +56,33 @@ class Clock:
         return sum(self._seen.values())
 
 
+def rows_of(run: Path) -> list[dict[str, Any]]:
+    """The whole rows of the run's metrics."""
+    path = run / "metrics.jsonl"
+    lines = path.read_bytes().splitlines(keepends=True) if path.is_file() else []
+    return [json.loads(line) for line in lines if line.endswith(b"\n")]
+
+
 def main() -> int:
     """Command line; ends with the command's exit code."""
-    run, command = Path(sys.argv[1]), sys.argv[2:]
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--until", type=float, default=2.0, help="held-out pass@1 at which the run is told to end")
+    parser.add_argument("run", type=Path, help="run directory")
+    parser.add_argument("command", nargs=argparse.REMAINDER)
+    options = parser.parse_args()
     clock, begun, num_rows = Clock(), time.monotonic(), 0
-    process = subprocess.Popen(command)
-    with run.with_name(run.name + ".clock.jsonl").open("w", encoding="utf-8") as file:
+    process = subprocess.Popen(options.command)
+    with options.run.with_name(options.run.name + ".clock.jsonl").open("w", encoding="utf-8") as file:
         while True:
             has_ended = process.poll() is not None
-            cpu = clock.seconds()
-            metrics = run / "metrics.jsonl"
-            found = metrics.read_bytes().count(b"\n") if metrics.is_file() else 0
-            if found > num_rows or has_ended:
-                row = {"rows": found, "seconds": time.monotonic() - begun, "cpu_seconds": cpu}
+            cpu, rows = clock.seconds(), rows_of(options.run)
+            if len(rows) > num_rows or has_ended:
+                row = {"rows": len(rows), "seconds": time.monotonic() - begun, "cpu_seconds": cpu}
                 file.write(json.dumps(row) + "\n")
                 file.flush()
-                num_rows = found
+                if any(row.get(HELD_OUT, 0.0) >= options.until for row in rows[num_rows:]):
+                    process.send_signal(signal.SIGTERM)
+                num_rows = len(rows)
             if has_ended:
                 return process.returncode
             time.sleep(POLL_SECONDS)

@@ -64,8 +64,9 @@ def composed(python: Path, settings: Mapping[str, Any]) -> list[Finding]:
             timeout=SECONDS, check=True,
         )  # fmt: skip
         return [Finding(rule="V-02", level="error", text=text) for text in json.loads(answer.stdout)]
-    except subprocess.CalledProcessError as error:
-        last = (error.stderr.strip() or "it said nothing").splitlines()[-1]
-        raise ValueError(f"verl in {python} cannot be asked for its settings: {last[:300]}") from None
-    except (subprocess.TimeoutExpired, OSError, ValueError) as error:
-        raise ValueError(f"verl in {python} cannot be asked for its settings: {error}") from None
+    except (subprocess.SubprocessError, OSError, ValueError) as error:
+        said = (getattr(error, "stderr", None) or str(error)).strip().splitlines()
+        raise ValueError(
+            f"verl in {python} cannot be asked for its settings ({said[-1][:300] if said else 'it said nothing'}); "
+            "make extras-verl makes it anew"
+        ) from None

@@ -88,10 +88,10 @@ def _longest(rows: list[dict[str, Any]], key: str, model: Any) -> int | None:
     if not prompts or not model or not (Path(str(model)).expanduser() / "tokenizer_config.json").is_file():
         return None
     try:
-        from transformers import AutoTokenizer
+        from gradus.policy.load import load_tokenizer
     except ImportError:
         return None
-    tokenizer: Any = AutoTokenizer.from_pretrained(Path(str(model)).expanduser(), local_files_only=True)
+    tokenizer: Any = load_tokenizer(str(Path(str(model)).expanduser()))
     return max(len(tokens) for tokens in _tokens(tokenizer, prompts))
 
 

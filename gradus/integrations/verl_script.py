@@ -69,48 +69,79 @@ def _of_yaml(data: bytes, name: str) -> Script:
 
 
 def _of_shell(text: str, name: str) -> Script:
-    variables = {"HOME": "~"}
-    arrays: dict[str, list[str]] = {}
-    branches: set[str] = set()
-    launches: list[list[str]] = []
+    shell = _Shell()
     for line in _lines(text):
+        shell.read(line)
+    if len(shell.launches) != 1:
+        found = f"{len(shell.launches)} times" if shell.launches else "nowhere"
+        raise ValueError(
+            f"{name} starts verl {found}; give a script with one python -m verl.trainer.main_ppo KEY=VALUE..."
+        )
+    settings: dict[str, Any] = {}
+    remarks, conditional = [], set[str]()
+    for word in shell.launches[0]:
+        for match in map(_SETTING.fullmatch, shell.spread(word)):
+            if match is None:
+                continue
+            value = shell.expanded(match["value"])
+            settings[match["sign"][:1] + match["key"]] = value_of(value)
+            if "$" in value.replace("${now:", ""):
+                remarks.append(f"not known without a shell: {match['key']}={value}")
+            conditional |= shell.branches & {one["plain"] or one["name"] for one in _VARIABLE.finditer(match["value"])}
+    if not settings:
+        raise ValueError(f"{name} gives verl no setting that can be read; write KEY=VALUE behind its command")
+    for one in sorted(conditional):
+        remarks.append(f"{one} is also set under a condition; {shell.expanded('$' + one)} was taken")
+    return Script(settings=settings, variables=shell.variables, remarks=tuple(remarks))
+
+
+class _Shell:
+    """What a script's lines set, as far as text shows it.
+
+    Example:
+        shell = _Shell(); shell.read("N=4"); shell.expanded("a.b=$N")  # "a.b=4"
+    """
+
+    def __init__(self) -> None:
+        self.variables = {"HOME": "~"}
+        self.arrays: dict[str, list[str]] = {}
+        self.branches: set[str] = set()
+        """Variables that an indented line sets again: under a condition."""
+        self.launches: list[list[str]] = []
+
+    def read(self, line: str) -> None:
+        """Takes one whole command in."""
         assigned = _ASSIGNED.fullmatch(line)
         if assigned and assigned["value"].startswith("("):
-            arrays[assigned["name"]] = _words(assigned["value"][1:].rstrip().removesuffix(")"))
+            self.arrays[assigned["name"]] = _words(assigned["value"][1:].rstrip().removesuffix(")"))
         elif any(launcher in line for launcher in LAUNCHERS):
-            launches.append(_words(line))
-        elif assigned and assigned["indent"] and assigned["name"] in variables:
-            branches.add(assigned["name"])
+            words = _words(line)
+            if any(launcher in word for word in words for launcher in LAUNCHERS):
+                self.launches.append(words)
+        elif assigned and assigned["indent"] and assigned["name"] in self.variables:
+            self.branches.add(assigned["name"])
         elif assigned:
-            variables[assigned["name"]] = " ".join(_words(assigned["value"])[:1])
-    launches = [words for words in launches if any(launcher in word for word in words for launcher in LAUNCHERS)]
-    if len(launches) != 1:
-        found = (
-            f"starts verl {len(launches)} times"
-            if launches
-            else "does not start verl (python -m verl.trainer.main_ppo)"
-        )
-        raise ValueError(f"{name} {found}; give a script with one such command")
-    given = [one for word in launches[0] for one in _spread(word, arrays)]
-    settings: dict[str, Any] = {}
-    unknown, doubtful = [], []
-    for word in given:
-        match = _SETTING.fullmatch(word)
-        if match is None:
-            continue
-        value = _expanded(match["value"], variables)
-        settings[match["sign"][:1] + match["key"]] = value_of(value)
-        if "$" in value.replace("${now:", ""):
-            unknown.append(f"{match['key']}={value}")
-        doubtful += sorted(branches & {found["plain"] or found["name"] for found in _VARIABLE.finditer(match["value"])})
-    if not settings:
-        raise ValueError(f"{name} gives verl no setting KEY=VALUE that can be read")
-    remarks = [f"not known without a shell: {one}" for one in unknown]
-    remarks += [
-        f"{one} is also set under a condition; {_expanded(variables[one], variables)} was taken"
-        for one in sorted(set(doubtful))
-    ]
-    return Script(settings=settings, variables=variables, remarks=tuple(remarks))
+            self.variables[assigned["name"]] = " ".join(_words(assigned["value"])[:1])
+
+    def spread(self, word: str) -> list[str]:
+        """A word, or the words of an array that it stands for."""
+        match = _ARRAY.fullmatch(word)
+        return self.arrays.get(match["name"], []) if match else [word]
+
+    def expanded(self, text: str) -> str:
+        """Variables of the script put in, and their defaults; others stay."""
+        for _ in range(_MAX_DEPTH):
+            after = _VARIABLE.sub(self._value, text)
+            if after == text or len(after) > MAX_BYTES:
+                return text
+            text = after
+        return text
+
+    def _value(self, match: re.Match[str]) -> str:
+        found = self.variables.get(match["plain"] or match["name"])
+        if found is None or match[0] in found:  # a variable whose default is given where it is set
+            found = match["default"]
+        return match[0] if found is None or len(found) > _MAX_VALUE else found
 
 
 def _lines(text: str) -> list[str]:
@@ -138,28 +169,6 @@ def _words(text: str) -> list[str]:
         return []
     end = next((place for place, word in enumerate(words) if set(word) <= set("|;<>&")), len(words))
     return words[:end]
-
-
-def _spread(word: str, arrays: Mapping[str, list[str]]) -> list[str]:
-    match = _ARRAY.fullmatch(word)
-    return arrays.get(match["name"], []) if match else [word]
-
-
-def _expanded(text: str, variables: Mapping[str, str]) -> str:
-    """Variables of the script put in, and their defaults; others stay."""
-
-    def value(match: re.Match[str]) -> str:
-        found = variables.get(match["plain"] or match["name"])
-        if found is None or match[0] in found:  # a variable whose default is given where it is set
-            found = match["default"]
-        return match[0] if found is None or len(found) > _MAX_VALUE else found
-
-    for _ in range(_MAX_DEPTH):
-        after = _VARIABLE.sub(value, text)
-        if after == text or len(after) > MAX_BYTES:
-            return text
-        text = after
-    return text
 
 
 def value_of(text: str) -> Any:

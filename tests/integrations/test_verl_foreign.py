@@ -143,10 +143,10 @@ def test_a_yaml_file_is_its_leaves(tmp_path):
 @pytest.mark.parametrize(
     ("name", "text", "words"),
     [
-        ("run.sh", "echo hello\n", "does not start verl"),
+        ("run.sh", "echo hello\n", "starts verl nowhere"),
         ("run.sh", "python -m verl.trainer.main_ppo a.b=1\npython -m verl.trainer.main_ppo a.b=2\n", "2 times"),
-        ("run.sh", "python -m verl.trainer.main_ppo --help\n", "no setting KEY=VALUE"),
-        ("run.sh", "python -m verl.trainer.main_ppo a.b='open\n", "does not start verl"),
+        ("run.sh", "python -m verl.trainer.main_ppo --help\n", "no setting that can be read"),
+        ("run.sh", "python -m verl.trainer.main_ppo a.b='open\n", "starts verl nowhere"),
         ("run.sh", "#" * (MAX_BYTES + 1), "are more than a script has"),
         ("run.yaml", "model: x\n", "has neither actor_rollout_ref nor data nor trainer"),
     ],
