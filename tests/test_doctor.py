@@ -72,7 +72,9 @@ def test_verl_is_looked_for_where_it_lives(monkeypatch: pytest.MonkeyPatch, tmp_
     monkeypatch.setenv("GRADUS_VERL_PYTHON", str(tmp_path / "python"))
     found = doctor._verl()
     assert found.state == "note" and "is no program" in found.text
-    answer = {"versions": {**dict.fromkeys(PACKAGES, "1.0"), "verl": VERSION}, "gradus": "x"}
+    answer = {
+        "versions": {**dict.fromkeys(PACKAGES, "1.0"), "transformers": "5.10.4", "flash-attn": None, "verl": VERSION}
+    }
     (tmp_path / "python").write_text(f"#!/bin/sh\necho '{json.dumps(answer)}'\n")
     (tmp_path / "python").chmod(0o755)
     found = doctor._verl()
