@@ -105,7 +105,7 @@ def test_a_dry_run_under_verl_shows_its_settings(empty: Path, capfd: pytest.Capt
     with blocked():
         code, out, _ = call(capfd, "train", "countdown_nano", "--backend", "verl", "--dry-run", "--json")
     answer = only_json(out)["backend"]
-    assert code == 0 and answer["arguments"]["data.train_batch_size"] == 16 and answer["differences"]
+    assert code == 0 and answer["arguments"]["data.train_batch_size"] == 32 and answer["differences"]
 
 
 def test_the_guard_sees_what_it_forbids(empty: Path):
