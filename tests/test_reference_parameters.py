@@ -137,5 +137,5 @@ def test_a_kl_coefficient_that_had_no_effect_takes_effect():
 )
 def test_batches_as_trl_counts_them(recipe, size, accumulated):
     """Completions per forward pass and passes per step; together they are whole groups of all problems of the step."""
-    config = recipe_of(recipe, f"optimizer.microbatch_size={size}").config
-    assert trl_settings.microbatch(config) == (size, accumulated)
+    told = trl_settings.arguments(recipe_of(recipe, f"optimizer.microbatch_size={size}").config)
+    assert (told["per_device_train_batch_size"], told["gradient_accumulation_steps"]) == (size, accumulated)

@@ -23,6 +23,7 @@ from gradus.data.prepare import verl_row
 from gradus.data.problems import load_problems
 from gradus.exits import Code, Exit
 from gradus.tasks.base import Task, load_task, task_class
+from gradus.train.backends.batches import steps_per_batch
 from gradus.types import Problem, Score, Split
 
 KEYS = ("score", "acc", "scoring_error", "refused")
@@ -117,8 +118,7 @@ def write_plan(config: Config, path: Path, *, tokenizer: Any = None) -> int:
             f"the prompt of {begun[0]} begins the assistant's answer, which verl would close; choose another"
         )
     sampler = sampler_for(config, problems, kind="train")
-    updates = config.optimizer.updates_per_batch * config.optimizer.passes_per_batch
-    drawn = [problem for step in range(0, config.num_steps, updates) for problem in sampler.draw(step)]
+    drawn = [problem for step in range(0, config.num_steps, steps_per_batch(config)) for problem in sampler.draw(step)]
     has_domains = len({problem.domain for problem in problems}) > 1
     rows = [verl_row(problem, "train", index, has_domains) for index, problem in enumerate(drawn)]
     durable.make_directory(path.parent)

@@ -91,7 +91,11 @@ def _failed(loop: Loop) -> str:
     """Failed answers, which belong beside every number."""
     asked, failed = loop.counts.get("asked", 0), loop.counts.get("failed", 0)
     words = f"{failed:,} of {asked:,} answers could not be read"
-    return words if loop.is_interpretable else f"{words} (more than {percent(MAX_FAILED_FRAC, digits=0)}: not interpretable)"
+    return (
+        words
+        if loop.is_interpretable
+        else f"{words} (more than {percent(MAX_FAILED_FRAC, digits=0)}: not interpretable)"
+    )
 
 
 def _range(found: Mapping[str, Any], unit: str, *, is_gap: bool = False) -> str:

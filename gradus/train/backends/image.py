@@ -58,6 +58,54 @@ class Refused:
 
 Image = Sets | Ours | Refused
 
+SHARED: Mapping[str, Image] = dict.fromkeys(
+    (
+        "torch_threads",
+        "model.revision",
+        "model.init",
+        "model.enable_thinking",
+        "model.load_in_4bit",
+        "model.lora",
+        "model.lora.dropout",
+        "curriculum.num_problems",
+        "curriculum.problems_file",
+        "curriculum.balance_domains",
+        "curriculum.buckets",
+        "curriculum.quantiles",
+        "curriculum.stages",
+        "curriculum.draw",
+        "curriculum.adaptive",
+        "curriculum.cooldown_steps",
+        "algorithm.keep_flat_groups",
+        "optimizer.moments",
+        "sft.batch_size",
+        "sft.data_file",
+        "scoring.stop_error_frac",
+        "evaluation.split",
+        "evaluation.num_problems",
+        "evaluation.samples_per_problem",
+        "evaluation.temperature",
+        "evaluation.seed",
+        "evaluation.primary_metric",
+        "probe.num_problems",
+        "probe.samples_per_problem",
+        "probe.limits",
+        "health.on_critical",
+        "health.rules",
+        "checkpoint.keep_last",
+        "checkpoint.keep_every_steps",
+        "checkpoint.verify",
+        "records.rollouts_every_steps",
+        "tracking.sinks",
+        "tracking.project",
+        "backend.name",
+        "backend.extra",
+    ),
+    Ours(),
+)
+"""Keys that act in every backend through what all share: the problems and their order, how a model is loaded, evaluation,
+health, checkpoints, records. Values that a backend cannot honour it refuses one by one."""
+
 
 def image_of(leaf: str, images: Mapping[str, Image]) -> Image:
     """The image of a leaf of a config; task options and other mappings share that of their key."""

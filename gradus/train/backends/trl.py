@@ -32,8 +32,9 @@ from gradus.data.problems import Problems, load_problems
 from gradus.evaluation.run import Evaluator
 from gradus.policy.load import Policy
 from gradus.seeds import seed_of
+from gradus.train.backends.batches import steps_per_batch
 from gradus.train.backends.scoring import paid, scored
-from gradus.train.backends.trl_settings import arguments, differences, need_trl, steps_per_batch
+from gradus.train.backends.trl_settings import arguments, differences, need_trl
 from gradus.train.limits import check_space
 from gradus.train.loop import evaluate_now, evaluate_owed, evaluator_of, reference_of, stop_on_scoring_errors
 from gradus.train.metrics import rollout_metrics

@@ -13,12 +13,22 @@ from typing import Any
 from gradus.algo.presets import Algorithm, resolve_algorithm
 from gradus.config import Config
 from gradus.recipe import Resolved
-from gradus.train.backends.image import Image, Ours, Refused, Sets, cannot, promises, refused, refused_losses, shown
+from gradus.train.backends.batches import completions_per_step, microbatch, refused_batches, steps_per_batch
+from gradus.train.backends.image import (
+    SHARED,
+    Image,
+    Ours,
+    Refused,
+    Sets,
+    cannot,
+    promises,
+    refused,
+    refused_losses,
+    shown,
+)
 
 VERSION = "1.16.0"
 """The one release whose insides this backend was written for and is tested with."""
-LARGEST_MICROBATCH = 8
-"""Completions per forward pass where the config leaves their number open."""
 
 FIXED: Mapping[str, Any] = {
     "top_p": 1.0,
@@ -57,34 +67,19 @@ REPLACEABLE: Mapping[str, Any] = {"gradient_checkpointing": False}
 
 _OPTIMIZER = "AdamW and its schedule are gradus' own objects, handed to GRPOTrainer"
 IMAGES: Mapping[str, Image] = {
+    **SHARED,
     "name": Ours(),
     "seed": Sets("seed", "data_seed", says="each batch is sampled with a seed of its own; another text than native's"),
     "num_steps": Sets("max_steps"),
-    "torch_threads": Ours(),
     "model.path": Ours(),
-    "model.revision": Ours(),
-    "model.init": Ours(),
     "model.dtype": Ours(),
     "model.device": Sets("use_cpu"),
-    "model.enable_thinking": Ours(),
-    "model.load_in_4bit": Ours(),
     "model.gradient_checkpointing": Ours(),
-    "model.lora": Ours(),
     "model.lora.rank": Ours(),
     "model.lora.alpha": Ours(),
     "model.lora.targets": Ours(),
-    "model.lora.dropout": Ours(),
     "tasks": Ours(),
     "curriculum.problems_per_step": Sets("per_device_train_batch_size", "gradient_accumulation_steps"),
-    "curriculum.num_problems": Ours(),
-    "curriculum.problems_file": Ours(),
-    "curriculum.balance_domains": Ours(),
-    "curriculum.buckets": Ours(),
-    "curriculum.quantiles": Ours(),
-    "curriculum.stages": Ours(),
-    "curriculum.draw": Ours(),
-    "curriculum.adaptive": Ours(),
-    "curriculum.cooldown_steps": Ours(),
     "sampling.group_size": Sets("num_generations"),
     "sampling.temperature": Sets("temperature"),
     "sampling.max_tokens": Sets("max_completion_length"),
@@ -101,13 +96,11 @@ IMAGES: Mapping[str, Image] = {
     "algorithm.aggregate": Sets("loss_type"),
     "algorithm.kl_coef": Sets("beta"),
     "algorithm.entropy_coef": Sets("entropy_coef"),
-    "algorithm.keep_flat_groups": Ours(),
     "optimizer.learning_rate": Sets("learning_rate"),
     "optimizer.schedule": Sets("lr_scheduler_type"),
     "optimizer.warmup_steps": Sets("warmup_steps"),
     "optimizer.weight_decay": Sets("weight_decay", says=_OPTIMIZER),
     "optimizer.beta2": Sets("adam_beta2"),
-    "optimizer.moments": Ours(),
     "optimizer.max_grad_norm": Sets("max_grad_norm"),
     "optimizer.microbatch_tokens": Refused("it cuts its batches by completions", "set optimizer.microbatch_size"),
     "optimizer.microbatch_size": Sets("per_device_train_batch_size"),
@@ -115,35 +108,13 @@ IMAGES: Mapping[str, Image] = {
     "optimizer.updates_per_batch": Sets("steps_per_generation"),
     "optimizer.passes_per_batch": Sets("num_iterations"),
     "optimizer.on_nonfinite": Ours("judged by the gradient alone"),
-    "sft.batch_size": Ours(),
-    "sft.data_file": Ours(),
-    "scoring.stop_error_frac": Ours(),
-    "evaluation.split": Ours(),
     "evaluation.every_steps": Ours(),
-    "evaluation.num_problems": Ours(),
-    "evaluation.samples_per_problem": Ours(),
-    "evaluation.temperature": Ours(),
-    "evaluation.seed": Ours(),
-    "evaluation.primary_metric": Ours(),
-    "probe.num_problems": Ours(),
-    "probe.samples_per_problem": Ours(),
-    "probe.limits": Ours(),
-    "health.on_critical": Ours(),
-    "health.rules": Ours(),
     "checkpoint.every_steps": Ours(),
-    "checkpoint.keep_last": Ours(),
-    "checkpoint.keep_every_steps": Ours(),
-    "checkpoint.verify": Ours(),
     "checkpoint.grace_seconds": Ours(),
-    "records.rollouts_every_steps": Ours(),
-    "tracking.sinks": Ours(),
-    "tracking.project": Ours(),
     "parallel.strategy": Refused("it runs in one process here", "remove it"),
     "parallel.num_nodes": Refused("it runs in one process here", "remove it"),
     "parallel.devices_per_node": Refused("it runs in one process here", "remove it"),
-    "backend.name": Ours(),
     "backend.ray_address": Refused("it starts no Ray", "remove it"),
-    "backend.extra": Ours(),
 }
 """Each leaf of the config, and what becomes of it. ``Ours`` keys act through the parts that both loops share."""
 
@@ -173,7 +144,9 @@ def check(resolved: Resolved) -> None:
             mean="it always takes the mean of the group off",
             ratio="it has no loss without a ratio",
         ),
-        *_refused_batches(config),
+        *refused_batches(
+            "trl", config, f"it can stop only after all {steps_per_batch(config)} steps of a batch of rollouts"
+        ),
         *_refused_extra(config),
     ]
     if config.engine.name != "local":
@@ -186,7 +159,8 @@ def check(resolved: Resolved) -> None:
 def arguments(config: Config, *, step: int = 0, use_cpu: bool = True, output_dir: str = "") -> dict[str, Any]:
     """Arguments of `trl.GRPOConfig` for a run that has taken ``step`` steps."""
     algorithm, sampling, optimizer = resolve_algorithm(config.algorithm), config.sampling, config.optimizer
-    size, accumulated = microbatch(config)
+    size = microbatch(config)
+    accumulated = completions_per_step(config) // size
     return {
         **FIXED,
         **REPLACEABLE,
@@ -228,26 +202,6 @@ def differences(config: Config) -> list[str]:
     return lines
 
 
-def steps_per_batch(config: Config) -> int:
-    """Optimizer steps that one batch of rollouts serves."""
-    return config.optimizer.updates_per_batch * config.optimizer.passes_per_batch
-
-
-def microbatch(config: Config) -> tuple[int, int]:
-    """(completions per forward pass, forward passes per optimizer step). Only for a config that `check` accepts."""
-    per_step = _completions_per_step(config)
-    size = config.optimizer.microbatch_size or max(_divisors(per_step, LARGEST_MICROBATCH))
-    return size, per_step // size
-
-
-def _completions_per_step(config: Config) -> int:
-    return config.curriculum.problems_per_step * config.sampling.group_size // config.optimizer.updates_per_batch
-
-
-def _divisors(number: int, limit: int) -> list[int]:
-    return [value for value in range(1, min(number, limit) + 1) if number % value == 0]
-
-
 def _loss(algorithm: Algorithm, group_size: int) -> dict[str, Any]:
     """The loss and the advantages. TRL's cispo cap is the largest ratio itself, ours its distance from 1."""
     is_capped = algorithm.ratio_level == "capped"
@@ -263,28 +217,6 @@ def _loss(algorithm: Algorithm, group_size: int) -> dict[str, Any]:
         "beta": algorithm.kl_coef,
         "entropy_coef": algorithm.entropy_coef,
     }
-
-
-def _refused_batches(config: Config) -> list[str]:
-    """Cuts that do not come out even, and steps in the middle of a batch: TRL can go on only where a batch begins."""
-    found = []
-    per_step, size = _completions_per_step(config), config.optimizer.microbatch_size
-    if size is not None and per_step % size:
-        sizes = ", ".join(map(str, _divisors(per_step, max(size, LARGEST_MICROBATCH))))
-        why = f"the {per_step} completions of a step do not divide by it"
-        found.append(cannot("trl", f"optimizer.microbatch_size={size}", why, f"set one of {sizes}"))
-    period = steps_per_batch(config)
-    keys = {
-        "num_steps": config.num_steps,
-        "checkpoint.every_steps": config.checkpoint.every_steps,
-        "evaluation.every_steps": config.evaluation.every_steps,
-    }
-    for key, value in keys.items():
-        if value is not None and value % period:
-            why = f"it can stop only after all {period} steps of a batch of rollouts"
-            remedy = f"set {key}={(value // period + 1) * period}"
-            found.append(cannot("trl", f"{key}={value}", why, remedy))
-    return found
 
 
 def _refused_extra(config: Config) -> list[str]:

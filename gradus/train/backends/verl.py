@@ -21,11 +21,12 @@ from gradus.jsonl import read_jsonl
 from gradus.policy.adapters import save_model
 from gradus.policy.load import resolve_address
 from gradus.train.address import at_address
+from gradus.train.backends.batches import steps_per_batch
 from gradus.train.backends.verl_check import differences
 from gradus.train.backends.verl_place import LAST_LINES, check_answers, end, environment, need_verl, own_ray, tied
 from gradus.train.backends.verl_plan import Planned, write_plan
 from gradus.train.backends.verl_records import Read, groups_of, metrics_of
-from gradus.train.backends.verl_settings import ADAPTER, Place, overrides, save_every, steps_per_batch
+from gradus.train.backends.verl_settings import ADAPTER, Place, overrides, save_every
 from gradus.train.backends.verl_weights import load_weights, saved_files, saved_weights
 from gradus.train.checkpoint import steps
 from gradus.train.limits import check_space

@@ -11,40 +11,37 @@ from typing import Any
 from gradus.algo.presets import resolve_algorithm
 from gradus.config import Config
 from gradus.recipe import Resolved
-from gradus.train.backends.image import Image, Ours, Refused, Sets, cannot, promises, refused, refused_losses, shown
+from gradus.train.backends.batches import refused_batches, steps_per_batch
+from gradus.train.backends.image import (
+    SHARED,
+    Image,
+    Ours,
+    Refused,
+    Sets,
+    cannot,
+    promises,
+    refused,
+    refused_losses,
+    shown,
+)
 from gradus.train.backends.verl_lint import lint
-from gradus.train.backends.verl_settings import MINE_TO_SET, A, completions_per_update, settings_of, steps_per_batch
+from gradus.train.backends.verl_settings import MINE_TO_SET, A, settings_of
 from gradus.train.backends.verl_told import Facts, Finding
 
 IMAGES: Mapping[str, Image] = {
+    **SHARED,
     "name": Sets("trainer.experiment_name"),
     "seed": Sets("data.seed", f"{A}.rollout.seed", says="with vLLM completions have no seeds of their own"),
     "num_steps": Sets("trainer.total_training_steps"),
-    "torch_threads": Ours(),
     "model.path": Sets(f"{A}.model.path"),
-    "model.revision": Ours(),
-    "model.init": Ours(),
     "model.dtype": Sets(f"{A}.actor.fsdp_config.dtype", f"{A}.rollout.dtype"),
     "model.device": Sets("trainer.device"),
-    "model.enable_thinking": Ours(),
-    "model.load_in_4bit": Ours(),
     "model.gradient_checkpointing": Sets(f"{A}.model.enable_gradient_checkpointing"),
-    "model.lora": Ours(),
     "model.lora.rank": Sets(f"{A}.model.lora_rank"),
     "model.lora.alpha": Sets(f"{A}.model.lora_alpha"),
     "model.lora.targets": Sets(f"{A}.model.target_modules"),
-    "model.lora.dropout": Ours(),
     "tasks": Sets("reward.custom_reward_function.reward_kwargs.tasks"),
     "curriculum.problems_per_step": Sets("data.train_batch_size", f"{A}.actor.ppo_mini_batch_size"),
-    "curriculum.num_problems": Ours(),
-    "curriculum.problems_file": Ours(),
-    "curriculum.balance_domains": Ours(),
-    "curriculum.buckets": Ours(),
-    "curriculum.quantiles": Ours(),
-    "curriculum.stages": Ours(),
-    "curriculum.draw": Ours(),
-    "curriculum.adaptive": Ours(),
-    "curriculum.cooldown_steps": Ours(),
     "sampling.group_size": Sets(f"{A}.rollout.n"),
     "sampling.temperature": Sets(f"{A}.rollout.temperature"),
     "sampling.max_tokens": Sets("data.max_response_length"),
@@ -61,13 +58,11 @@ IMAGES: Mapping[str, Image] = {
     "algorithm.aggregate": Sets(f"{A}.actor.loss_agg_mode", f"{A}.actor.loss_scale_factor"),
     "algorithm.kl_coef": Sets(f"{A}.actor.use_kl_loss", f"{A}.actor.kl_loss_coef", says="k3 is cut at 10 per token"),
     "algorithm.entropy_coef": Sets(f"{A}.actor.entropy_coeff"),
-    "algorithm.keep_flat_groups": Ours(),
     "optimizer.learning_rate": Sets(f"{A}.actor.optim.lr"),
     "optimizer.schedule": Sets(f"{A}.actor.optim.override_optimizer_config"),
     "optimizer.warmup_steps": Sets(f"{A}.actor.optim.override_optimizer_config"),
     "optimizer.weight_decay": Sets(f"{A}.actor.optim.weight_decay"),
     "optimizer.beta2": Sets(f"{A}.actor.optim.betas"),
-    "optimizer.moments": Ours(),
     "optimizer.max_grad_norm": Sets(f"{A}.actor.optim.clip_grad", f"{A}.actor.grad_clip"),
     "optimizer.microbatch_tokens": Refused("its batches are cut by completions", "set optimizer.microbatch_size"),
     "optimizer.microbatch_size": Sets(f"{A}.actor.ppo_micro_batch_size_per_gpu"),
@@ -75,39 +70,17 @@ IMAGES: Mapping[str, Image] = {
     "optimizer.updates_per_batch": Sets(f"{A}.actor.ppo_mini_batch_size", says="verl counts batches, not updates"),
     "optimizer.passes_per_batch": Sets(f"{A}.actor.ppo_epochs"),
     "optimizer.on_nonfinite": Ours("verl leaves a step out whose gradient norm is not finite"),
-    "sft.batch_size": Ours(),
-    "sft.data_file": Ours(),
-    "scoring.stop_error_frac": Ours(),
-    "evaluation.split": Ours(),
     "evaluation.every_steps": Ours("gradus evaluates the weights that verl saved, in its own process"),
-    "evaluation.num_problems": Ours(),
-    "evaluation.samples_per_problem": Ours(),
-    "evaluation.temperature": Ours(),
-    "evaluation.seed": Ours(),
-    "evaluation.primary_metric": Ours(),
-    "probe.num_problems": Ours(),
-    "probe.samples_per_problem": Ours(),
-    "probe.limits": Ours(),
-    "health.on_critical": Ours(),
-    "health.rules": Ours(),
     "checkpoint.every_steps": Sets("trainer.save_freq"),
-    "checkpoint.keep_last": Ours(),
-    "checkpoint.keep_every_steps": Ours(),
-    "checkpoint.verify": Ours(),
     "checkpoint.grace_seconds": Ours(
         "verl cannot save when it is told to: a signal costs the steps since its last save"
     ),
-    "records.rollouts_every_steps": Ours(),
-    "tracking.sinks": Ours(),
-    "tracking.project": Ours(),
     "parallel.strategy": Refused("it shards with fsdp2", "remove it"),
     "parallel.num_nodes": Refused("its launcher counts machines", "give trainer.nnodes in backend.extra"),
     "parallel.devices_per_node": Refused(
         "its launcher counts devices", "give trainer.n_gpus_per_node in backend.extra"
     ),
-    "backend.name": Ours(),
     "backend.ray_address": Ours(),
-    "backend.extra": Ours(),
 }
 """Each leaf of the config, and what becomes of it. ``Ours`` keys shape the data, or what gradus does beside verl."""
 
@@ -126,6 +99,7 @@ def check(resolved: Resolved) -> None:
             ratio="its losses are of ratios",
         ),
         *_refused_values(config),
+        *refused_batches("verl", config, f"it counts batches of {steps_per_batch(config)} updates"),
         *_refused_extra(config),
     ]
     if found:
@@ -146,7 +120,6 @@ def differences(config: Config) -> list[str]:
 def _refused_values(config: Config) -> list[str]:
     """Settings whose value decides."""
     model, optimizer, curriculum = config.model, config.optimizer, config.curriculum
-    per_update, size, period = completions_per_update(config), optimizer.microbatch_size, steps_per_batch(config)
     dropout = model.lora.dropout if model.lora else 0.0
     fixed = "the order of problems is fixed before verl starts"
     table: list[tuple[str, Any, bool, str, str]] = [
@@ -167,16 +140,7 @@ def _refused_values(config: Config) -> list[str]:
          "set engine.name=local"),
         ("optimizer.on_nonfinite", optimizer.on_nonfinite, optimizer.on_nonfinite != "skip",
          "it leaves such a step out and goes on", "set optimizer.on_nonfinite=skip"),
-        ("optimizer.microbatch_size", size, size is not None and per_update % size > 0,
-         f"the {per_update} completions of an update do not divide by it", "set a divisor"),
     ]  # fmt: skip
-    for key, value in (
-        ("num_steps", config.num_steps),
-        ("checkpoint.every_steps", config.checkpoint.every_steps),
-        ("evaluation.every_steps", config.evaluation.every_steps or 0),
-    ):
-        why, remedy = f"it counts batches of {period} updates", f"set {key}={-(-value // period) * period}"
-        table.append((key, value, value % period > 0, why, remedy))
     return [cannot("verl", f"{key}={shown(value)}", why, remedy) for key, value, is_it, why, remedy in table if is_it]
 
 

@@ -13,7 +13,7 @@ from gradus.data.prepare import verl_row
 from gradus.exits import Code, Exit
 from gradus.jsonl import read_jsonl, to_lines
 from gradus.policy.load import Policy
-from gradus.train.backends.verl_settings import steps_per_batch
+from gradus.train.backends.batches import steps_per_batch
 from gradus.train.session import Session
 from gradus.types import Problem
 

@@ -15,6 +15,7 @@ from typing import Any
 
 from gradus.algo.presets import Algorithm, resolve_algorithm
 from gradus.config import Config
+from gradus.train.backends.batches import microbatch, steps_per_batch
 
 VERSION = "0.9.1"
 """The release whose settings these are; a test composes them with it where it is installed."""
@@ -22,8 +23,6 @@ FOLDER = "verl"
 """Where the data are expected, and where verl's checkpoints and recorded completions go, outside of a run of gradus."""
 ADAPTER = "adapter"
 """Folder of the adapter that a run begins with, below the run's place."""
-LARGEST_MICROBATCH = 8
-"""Completions per forward pass where the config leaves their number open."""
 DEFAULT_PROMPT_TOKENS = 512
 """verl's own limit, where the prompts are not known and the config gives none."""
 NO_CLIP = 1e9
@@ -89,27 +88,9 @@ def settings_of(config: Config, place: Place | None = None) -> dict[str, Any]:
     return settings
 
 
-def steps_per_batch(config: Config) -> int:
-    """Optimizer steps that one of verl's steps takes."""
-    return config.optimizer.updates_per_batch * config.optimizer.passes_per_batch
-
-
 def save_every(config: Config) -> int:
     """Optimizer steps between verl's saves in a run of gradus: wherever weights are needed, to save or to evaluate."""
     return gcd(config.checkpoint.every_steps, config.evaluation.every_steps or 0)
-
-
-def microbatch(config: Config) -> int:
-    """Completions per forward pass."""
-    per_update = completions_per_update(config)
-    return config.optimizer.microbatch_size or max(
-        size for size in range(1, LARGEST_MICROBATCH + 1) if per_update % size == 0
-    )
-
-
-def completions_per_update(config: Config) -> int:
-    """Completions that one optimizer step learns from."""
-    return config.curriculum.problems_per_step * config.sampling.group_size // config.optimizer.updates_per_batch
 
 
 def _data(config: Config) -> dict[str, Any]:

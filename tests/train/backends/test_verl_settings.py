@@ -53,7 +53,7 @@ def test_what_a_key_is_said_to_set_is_set():
         ("engine.error_rate=0.1", "engine.error_rate=0.1 cannot be done"),
         ("engine.name=scripted", "engine.name=scripted cannot be done"),
         ("optimizer.microbatch_tokens=100", "set optimizer.microbatch_size"),
-        ("optimizer.microbatch_size=5", "the 512 completions of an update do not divide by it"),
+        ("optimizer.microbatch_size=5", "the 512 completions of a step do not divide by it"),
         (
             "optimizer.updates_per_batch=2",
             "num_steps=233 cannot be done by backend verl (it counts batches of 2 updates)",
