@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from gradus.tasks.economy.policies import BufferStock, Policy
+from gradus.tasks.economy.policies import BufferStock, Policy, decisions
 from gradus.tasks.economy.prompts import messages
 from gradus.tasks.economy.reward import read
 from gradus.tasks.economy.shocks import ShockSeries
@@ -136,12 +136,12 @@ def simulate(
             shocks = ShockSeries.draw(root_seed, economy_ids, min(_BLOCK, months - month), config.n, skip=month)
         if bind is not None:
             bind(economy, decided)
-        view = economy.state
-        work, consumption = policy.decide(view, rng)
+        view, drawn = economy.state, shocks[month % _BLOCK]
+        work, consumption = decisions(policy, view, drawn, rng)
         if not decided.all():
             other_work, other_share = others.decide(view)
             work, consumption = np.where(decided, work, other_work), np.where(decided, consumption, other_share)
-        totals.add(economy.step(work, consumption, shocks[month % _BLOCK]))
+        totals.add(economy.step(work, consumption, drawn))
     counts = dict(getattr(policy, "counts", {}))
     annual = economy.annual()
     return Loop(

@@ -202,13 +202,17 @@ def make_policy(name: str, *numbers: float) -> Policy:
     return POLICIES[name](*numbers)
 
 
-def play(economy: Economy, policy: Policy, shocks: Shocks, rng: np.random.Generator) -> StepResult:
-    """One month in which every household follows ``policy``."""
-    view = economy.state
+def decisions(policy: Policy, view: State, shocks: Shocks, rng: np.random.Generator) -> tuple[Floats, Floats]:
+    """Work and consumption of a month [B,N], for rules that spend by what they earn too: these learn the work draw."""
     work, share = policy.decide(view, rng)
     if getattr(policy, "is_strict", False):
         work = (shocks.work_u < work).astype(np.float64)
     consume = getattr(policy, "consume", None)
     if consume is not None:
         share = consume(view, np.broadcast_to(shocks.work_u <= work, view.wage.shape))
-    return economy.step(work, share, shocks)
+    return work, share
+
+
+def play(economy: Economy, policy: Policy, shocks: Shocks, rng: np.random.Generator) -> StepResult:
+    """One month in which every household follows ``policy``."""
+    return economy.step(*decisions(policy, economy.state, shocks, rng), shocks)

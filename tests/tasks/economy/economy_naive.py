@@ -84,3 +84,39 @@ def naive_run(wages, work, share, work_u, order, wage_u, price_u, hours=168.0) -
         "interest_rate": year_rates,
     }
     return out
+
+
+def naive_seed_reward(work: float, consumption: float, facts: dict[str, float]) -> float:
+    """The original reward of a readable answer, term by term as documented; absent facts are not in the mapping."""
+
+    def band(x: float, lo: float, hi: float) -> float:
+        width = max(hi - lo, 1e-6)
+        if x < lo:
+            return -min((lo - x) / width, 1)
+        if x > hi:
+            return -min((x - hi) / width, 1)
+        return min(max(1 - 2 * abs(x - (lo + hi) / 2) / max(width / 2, 1e-6), -1), 1)
+
+    def near(name: str, target: float) -> float:
+        return min(max(1 - abs(facts[name] - target) / 0.25, -1), 1) if name in facts else 0.0
+
+    dpi = facts.get("dpi", facts.get("income", 0) + facts.get("lump_sum", 0) - facts.get("tax_paid", 0))
+    usual = (facts.get("wealth", 0) + dpi) / (dpi + 1e-8) if dpi > 1e-6 else 1.0
+    ratio = min(max(facts.get("buffer_ratio", usual), 0), 10)
+    target = min(max(0.25 + 0.50 * (1 - 1 / (1 + ratio)), 0.10), 0.85)
+    micro = min(max(1 - 2 * abs(consumption - target), -1), 1)
+    if facts.get("gt_employed") == 1:
+        wanted = min(max(0.95 - 0.08 * min(ratio, 6), 0.40), 0.95)
+        micro = 0.3 * band(work, wanted - 0.15, wanted + 0.15) + 0.7 * micro
+    bands = {"unemployment_rate": (0.02, 0.20, 0.40), "gdp_growth": (-5, 10, 0.30), "wage_inflation": (-3.4, 4.5, 0.20),
+             "price_inflation": (-5.5, 8.8, 0.10)}  # fmt: skip
+    there = [(band(facts[name], lo, hi), weight) for name, (lo, hi, weight) in bands.items() if name in facts]
+    guard = sum(b * w for b, w in there) / sum(w for _, w in there) if there else 0.0
+    guard = min(max(guard, -1), 1)
+    reg = -0.5 if consumption < 0.05 or consumption > 0.95 else 0.0
+    if "r_okun_12m" in facts or "r_phil_12m" in facts:
+        past = band(facts["u_mean_12m"], 0.04, 0.15) if "u_mean_12m" in facts else 0.0
+        annual = 0.4 * near("r_okun_12m", -0.894) + 0.4 * near("r_phil_12m", -0.676) + 0.2 * past
+        annual = min(max(annual, -1), 1)
+        return min(max(0.45 * annual + 0.30 * guard + 0.20 * micro + 0.05 * reg, -1), 1)
+    return min(max(0.65 * guard + 0.30 * micro + 0.05 * reg, -1), 1)

@@ -13,7 +13,7 @@ from gradus.tasks.base import load_task
 from gradus.tasks.economy.closed_loop import Loop, simulate
 from gradus.tasks.economy.decision import canonical
 from gradus.tasks.economy.loop_table import loop_table, loops_of
-from gradus.tasks.economy.policies import BufferStock
+from gradus.tasks.economy.policies import BufferStock, make_policy
 from gradus.types import Completion, Problem
 
 OPTIONS = {"prompt": "compact", "closed_loop_months": 24, "closed_loop_economies": 2, "closed_loop_share": 0.05}
@@ -138,3 +138,25 @@ def test_a_scripted_engine_does_not_play() -> None:
         template="",
     )
     assert "played" not in summary
+
+
+BANDS = {
+    "composite": (("composite",), (0.100, 0.35, 0.034, 0.77, -0.91, 0.46)),
+    "constant": (("constant", 1.0, 0.5), (0.055, 0.71, 0.0, None, None, 0.35)),
+    "noisy": (("noisy", 0.96, 0.05, 0.45, 0.10), (0.062, 0.64, 0.046, 0.01, -0.99, 0.37)),
+    "base-like": (("noisy", 0.83, 0.194, 0.694, 0.106), (0.096, 0.36, 0.190, 0.03, -1.00, 0.46)),
+    "uniform": (("uniform",), (0.121, 0.28, 0.500, 0.00, -1.00, 0.54)),
+}
+METRICS = {"inflation_sd": 0.02, "years_in_5_percent_frac": 0.08, "unemployment_mean": 0.01, "phillips_r": 0.12,
+           "okun_r_mechanical": 0.1, "gini_savings": 0.03}  # fmt: skip
+"""What is compared, and how far the means of 60 economies may be from the reference of 200."""
+
+
+@pytest.mark.parametrize("name", BANDS)
+def test_rules_behave_as_in_the_reference_tables(name: str) -> None:
+    """Means over economies of 20 years; undefined where nothing varies."""
+    (rule, *numbers), expected = BANDS[name]
+    found = simulate(make_policy(rule, *numbers), economy_ids=range(60), months=240).summary()
+    for (metric, tolerance), reference in zip(METRICS.items(), expected, strict=True):
+        mean = found[metric]["mean"]
+        assert mean is None if reference is None else mean == pytest.approx(reference, abs=tolerance), metric

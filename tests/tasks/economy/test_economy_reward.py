@@ -16,6 +16,7 @@ from gradus.tasks.economy.policies import BufferStock
 from gradus.tasks.economy.reward import seed_reward
 from gradus.tasks.economy.simulator import Economy, Shocks, tax_due
 from gradus.tasks.economy.values import GRID_POINTS, Values
+from tests.tasks.economy.economy_naive import naive_seed_reward
 
 
 @pytest.fixture(scope="module")
@@ -181,6 +182,24 @@ def test_seed_reward_by_hand() -> None:
     assert seed_reward(ANSWER, facts) == pytest.approx(0.45 * annual + 0.20 * 0.8, abs=1e-12)
     # extremes of consumption cost 0.05 * 0.5
     assert seed_reward('{"work": 0, "consumption": 0.0}') == pytest.approx(0.30 * 0.0 - 0.025, abs=1e-12)
+
+
+SPREADS = {
+    "income": 9000.0, "lump_sum": 500.0, "tax_paid": 900.0, "dpi": 9000.0, "wealth": 60_000.0, "buffer_ratio": 6.0,
+    "gt_employed": 1.0, "unemployment_rate": 0.2, "u_mean_12m": 0.15, "gdp_growth": 8.0, "wage_inflation": 5.0, "price_inflation": 8.0,
+    "r_okun_12m": 0.7, "r_phil_12m": 0.7,
+}  # fmt: skip
+"""How widely each fact is drawn, on both sides of 0."""
+
+
+def test_seed_reward_is_the_documented_formula() -> None:
+    rng = np.random.default_rng(1)
+    for _ in range(3000):
+        work, consumption = (float(x) for x in np.round(rng.random(2), 2))
+        facts = {name: float(rng.normal(0, spread)) for name, spread in SPREADS.items() if rng.random() < 0.7}
+        facts |= {"gt_employed": float(rng.integers(2))} if "gt_employed" in facts else {}
+        answer = f'{{"work": {work}, "consumption": {consumption}}}'
+        assert seed_reward(answer, facts) == pytest.approx(naive_seed_reward(work, consumption, facts), abs=1e-12)
 
 
 def test_seed_reward_reads_as_the_original_did() -> None:

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from gradus.tasks.economy.errors import SnapshotError
-from gradus.tasks.economy.policies import Composite, Constant, Noisy, make_policy, play
+from gradus.tasks.economy.policies import Constant, Noisy, make_policy, play
 from gradus.tasks.economy.simulator import (
     Economy,
     EconomyConfig,
@@ -288,25 +288,3 @@ def test_wrong_parameters_are_refused(fields: dict) -> None:
 def test_an_unknown_policy_is_named() -> None:
     with pytest.raises(ValueError, match="'greedy' is unknown; there are: buffer_stock"):
         make_policy("greedy")
-
-
-# ------------------------------------------------------------------ published behaviour
-
-BANDS = {
-    "composite": (Composite, (), (0.054, 0.157), (0.027, 0.043)),
-    "constant": (Constant, (1.0, 0.5), (0.028, 0.088), (0.0, 0.0)),
-    "base-like": (Noisy, (0.83, 0.194, 0.694, 0.106), (0.05, 0.16), (0.17, 0.21)),
-}
-
-
-@pytest.mark.parametrize("name", BANDS)
-def test_rules_behave_as_published(name: str) -> None:
-    """Means over economies of the spread of inflation (from the fourth year) and of unemployment."""
-    rule, numbers, inflation_band, unemployment_band = BANDS[name]
-    economy = Economy(EconomyConfig(), np.repeat(expected_wages(100)[None], 12, axis=0))
-    policy, rng = rule(*numbers), np.random.default_rng(0)
-    for month in ShockSeries.draw(0, range(12), 240, 100):
-        play(economy, policy, month, rng)
-    annual = economy.annual()
-    assert inflation_band[0] <= annual["inflation"][2:].std(axis=0).mean() <= inflation_band[1]
-    assert unemployment_band[0] - 1e-9 <= annual["unemployment"].mean() <= unemployment_band[1] + 1e-9
