@@ -15,9 +15,10 @@ from gradus.recipe import resolve
 from gradus.tasks.base import load_task
 from gradus.tasks.economy import analysis, counterfactual, prompts
 from gradus.tasks.economy.closed_loop import TextPolicy
+from gradus.tasks.economy.contexts import contexts
 from gradus.tasks.economy.decision import REASONS
 from gradus.tasks.economy.errors import DataError, LeakageError, SnapshotError
-from gradus.tasks.economy.memory import Memory
+from gradus.tasks.economy.memory import Memory, candidate
 from gradus.tasks.economy.policies import make_policy
 from gradus.tasks.economy.reward import seed_reward
 from gradus.tasks.economy.simulator import Economy, EconomyConfig, Shocks, ShockSeries, expected_wages
@@ -185,6 +186,13 @@ def test_a_memory_that_is_too_small(problem) -> None:
     assert made.meta["few_shot_ids"] == [] and "few_shot" not in made.truth
     assert task.maker.counts["examples_missing"] == 3
     assert made.messages == problem.messages, "the prompt without examples"
+    first = next(contexts("train", 1))
+    task.maker.memory = Memory.of(
+        [candidate(first, counterfactual.value_table(first.snapshot, first.household, "train"))]
+    )
+    assert next(task.problems("train", 1)).meta["few_shot_ids"] == [], "its own economy is all there is"
+    assert len(next(task.problems("validation", 1)).meta["few_shot_ids"]) == 1
+    assert task.maker.counts["examples_missing"] == 3 + 3 + 2
 
 
 def test_prompts_over_the_budget(tmp_path) -> None:

@@ -186,7 +186,8 @@ def test_seed_reward_by_hand() -> None:
 
 SPREADS = {
     "income": 9000.0, "lump_sum": 500.0, "tax_paid": 900.0, "dpi": 9000.0, "wealth": 60_000.0, "buffer_ratio": 6.0,
-    "gt_employed": 1.0, "unemployment_rate": 0.2, "u_mean_12m": 0.15, "gdp_growth": 8.0, "wage_inflation": 5.0, "price_inflation": 8.0,
+    "gt_employed": 1.0, "unemployment_rate": 0.2, "u_mean_12m": 0.15, "gdp_growth": 8.0,
+    "wage_inflation": 5.0, "price_inflation": 8.0,
     "r_okun_12m": 0.7, "r_phil_12m": 0.7,
 }  # fmt: skip
 """How widely each fact is drawn, on both sides of 0."""
