@@ -9,10 +9,11 @@ from gradus.tasks.base import load_task
 from gradus.tasks.economy import analysis
 from gradus.tasks.economy.analysis_tables import tables
 from gradus.tasks.economy.audit import audit
-from gradus.tasks.economy.closed_loop import TextPolicy, differences, gini, simulate
+from gradus.tasks.economy.closed_loop import TextPolicy, differences, simulate
 from gradus.tasks.economy.collapse import collapse, of_rows, spearman
 from gradus.tasks.economy.decision import canonical
 from gradus.tasks.economy.ladder import ladder
+from gradus.tasks.economy.loop_metrics import gini
 from gradus.tasks.economy.policies import BufferStock, Constant, Noisy
 from gradus.tasks.economy.seed_reward import seed_parts
 from gradus.tasks.economy.task import EconomyTask
