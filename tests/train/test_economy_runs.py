@@ -32,9 +32,11 @@ _OF_THE_WAY = ("train_seconds", "best_step", "best_value")
 
 
 def state(path: Path, step: int) -> tuple[bytes, bytes, dict]:
-    """All that a checkpoint holds and that decides what comes next: adapter, optimizer, the rest."""
+    """All that a checkpoint holds and that decides what comes next: adapter, optimizer with torch's generator, the rest.
+    Python's and NumPy's global generators are those of the process; nothing draws from them."""
     folder = path / f"checkpoints/step_{step:06d}"
     rest = json.loads((folder / "trainer.json").read_text())
+    del rest["rng"]
     rest["counters"] = {name: value for name, value in rest["counters"].items() if name not in _OF_THE_WAY}
     names = ("model/adapter_model.safetensors", "trainer.safetensors")
     adapter, optimizer = ((folder / name).read_bytes() for name in names)
