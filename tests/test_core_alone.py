@@ -1,4 +1,7 @@
-"""A machine without torch (I-18): what needs no model works, the rest names the extra and leaves nothing behind."""
+"""A machine without torch (I-18): what needs no model works, the rest names the extra and leaves nothing behind.
+
+Once by hiding the packages, and once, slowly, by installing the core alone from the package registry.
+"""
 
 from __future__ import annotations
 
@@ -10,6 +13,7 @@ from pathlib import Path
 import pytest
 
 from tests.command_line import make_run
+from tests.source_tree import copy_source
 
 ROOT = Path(__file__).parent.parent
 
@@ -67,3 +71,49 @@ def test_the_core_alone_runs_what_needs_no_model(run: Path):
     assert "needs the package pyarrow; install gradus[train]" in done.stderr
     left = [name for name in ("runs/new", "data2", "exported") if Path(name).exists()]
     assert left == [], "what cannot work leaves nothing behind"
+
+
+@pytest.fixture
+def installed(tmp_path: Path) -> Path:
+    """The folder of programs of a new environment that holds the core and what it needs, nothing else."""
+    if os.environ.get("GRADUS_OFFLINE"):
+        pytest.skip("GRADUS_OFFLINE is set, and this installs from the package registry")
+    source, programs = copy_source(tmp_path / "src"), tmp_path / "venv" / "bin"
+    subprocess.run([sys.executable, "-m", "venv", tmp_path / "venv"], check=True)
+    found = subprocess.run([programs / "pip", "index", "versions", "numpy"], capture_output=True, text=True)
+    if found.returncode:
+        pytest.skip(f"no package registry answers: {found.stderr.strip()[-200:]}")
+    subprocess.run(
+        [programs / "pip", "install", "--quiet", source, "-c", ROOT / "constraints.txt"], check=True, timeout=500
+    )
+    return programs
+
+
+@pytest.mark.slow
+def test_the_core_can_be_installed_and_used_without_extras(installed: Path, run: Path):
+    """I-18, with a real installation."""
+    environment = {key: value for key, value in os.environ.items() if key != "PYTHONPATH"}
+
+    def call(*arguments: str, expected: int = 0) -> tuple[str, str]:
+        done = subprocess.run(
+            [installed / "gradus", *arguments], capture_output=True, text=True, timeout=120, env=environment
+        )
+        assert done.returncode == expected, (arguments, done.stdout, done.stderr)
+        return done.stdout, done.stderr
+
+    listed = subprocess.run([installed / "pip", "list", "--format=freeze"], capture_output=True, text=True, check=True)
+    packages = {line.partition("==")[0].lower() for line in listed.stdout.splitlines()}
+    assert {"gradus", "numpy", "pydantic"} <= packages and not EXTRAS - {"mpmath"} & packages
+    assert "Usage: gradus" in call("--help")[0] and "countdown" in call("tasks", "list")[0]
+    call("tasks", "check", "countdown", "--num", "20")
+    call("tasks", "check", "planning", "--num", "5")
+    call("prepare", "gsm8k", "source=synthetic", "--limit", "3", "--out", "data")
+    call("compare", "runs/x@base", "runs/x@last", expected=3)
+    call("report", "runs/x")
+    assert (run / "report.html").stat().st_size > 10_000 and (run / "training_metrics.png").is_file()
+    assert "problem" in call("rollouts", "runs/x", "--format", "csv")[0]
+    call("config", "show", "countdown_nano", "--origin")
+    call("train", "countdown_nano", "--dry-run")
+    for verb in (["train", "countdown_nano", "name=new"], ["probe", "countdown_nano"]):
+        assert "needs the package torch; install gradus[train]" in call(*verb, expected=2)[1]
+    assert not Path("runs/new").exists()

@@ -19,13 +19,13 @@ PAGES = (
     "docs/probe.md",
     "docs/economy.md",
     "docs/health.md",
+    "docs/planning.md",
     "docs/tracking.md",
     "docs/trl.md",
     "docs/verl.md",
 )
 ELSEWHERE = {
     "docs/adding-a-task.md": "its task is made up; a real one is checked by tests/test_cli.py",
-    "docs/planning.md": "needs a warm-up first; its verbs are run by tests/test_cli.py and tests/test_planning_commands.py",
     "docs/tutorial.md": "tests/test_tutorial.py follows it, with its files",
     "README.zh-CN.md": "shows only commands of README.md",
 }
@@ -45,8 +45,20 @@ SMALL = {
 """A later option or override wins over an earlier one."""
 OF_PAGE = {
     "docs/economy.md": {"train": ["tasks.economy.closed_loop_months=0", "tasks.economy.skip_contexts=0"]},
-}
-"""What makes a page's commands small beside `SMALL`: no whole economies are played."""
+    "docs/planning.md": {
+        "planning generate": ["--per-domain", "5", "--preset", "nano"],
+        "prepare": ["num_train=10", "num_validation=5", "num_test=5"],
+        "train planning_nano": ["curriculum.problems_per_step=5", "curriculum.num_problems=20"],
+        "train planning_qwen25_7b_curriculum": [
+            "curriculum.problems_per_step=5", "curriculum.num_problems=null", "tasks.planning.prompt=brief",
+            "model.load_in_4bit=false", "model.dtype=float32",
+        ],
+    },
+}  # fmt: skip
+"""What makes a page's commands small beside `SMALL`, by the words they begin with: no whole economies are played, a problem
+of each of five domains is in a step, no weights are rounded to 4 bits."""
+STANDS_FOR = {"=FOLDER": "=made", "=MODEL": "=nano/planning"}
+"""What a reader fills in, and what stands there here."""
 FILES = {
     "run_train.sh": "python -m verl.trainer.main_ppo algorithm.adv_estimator=grpo actor_rollout_ref.rollout.n=8 "
     "actor_rollout_ref.rollout.name=vllm actor_rollout_ref.actor.use_dynamic_bsz=True\n",
@@ -64,10 +76,14 @@ def shown(page: str) -> list[str]:
 
 def small(line: str, number: int, *, has_run: bool, page: str = "") -> list[str]:
     """The words of a command, with what makes it small; the first run of a page gets the name that later lines use."""
+    for name, value in STANDS_FOR.items():
+        line = line.replace(name, value)
     words = shlex.split(line, comments=True)
     if words[1].startswith(RUN) and words[0] == "train":
         return [*(word for word in words if not word.startswith("num_steps=")), "num_steps=3"]
-    words += SMALL.get(words[0], []) + OF_PAGE.get(page, {}).get(words[0], [])
+    words += SMALL.get(words[0], [])
+    for beginning, more in OF_PAGE.get(page, {}).items():
+        words += more if line.startswith(beginning) else []
     if "problems_file" in line:  # made from more problems than these
         words.remove("curriculum.num_problems=8")
     if words[0] in ("train", "sft") and "--dry-run" not in words:
@@ -75,6 +91,17 @@ def small(line: str, number: int, *, has_run: bool, page: str = "") -> list[str]
     if "--time-update" in words:
         words = [word for word in words if not word.startswith("engine.")] + ["sampling.max_tokens=8"]
     return words
+
+
+def put_users_files(folder: Path) -> None:
+    """The files that a reader of docs/planning.md has: a problem with a plan, and rows of several domains in one file."""
+    made = folder / "made"
+    plan = min((made / "pddl/spanner").glob("*.soln"))
+    for name, path in {"problem.pddl": plan.with_suffix(".pddl"), "plan.txt": plan}.items():
+        (folder / name).write_bytes(path.read_bytes())
+    (folder / "domain.pddl").write_bytes((plan.parent / "domain.pddl").read_bytes())
+    rows = [path.read_text(encoding="utf-8") for path in sorted((made / "train").glob("*.jsonl"))]
+    (folder / "mixed.jsonl").write_text("".join(rows), encoding="utf-8")
 
 
 def missing_package(words: list[str]) -> str | None:
@@ -110,6 +137,8 @@ def test_the_commands_of_a_page_work(
             assert code == 2 and (f"install {package}" in err or package in err), (words, err)
         else:
             assert code in ANSWERS.get(words[0], (0,)), (words, err)
+        if words[:2] == ["planning", "generate"]:
+            put_users_files(tmp_path)
         has_run = has_run or Path(RUN).exists()
 
 

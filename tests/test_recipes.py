@@ -17,6 +17,7 @@ from gradus import yaml12
 from gradus.config import Config
 from gradus.keys import flatten, leaves
 from gradus.recipe import headline, resolve, shipped
+from tests.source_tree import copy_source
 
 ROOT = Path(__file__).parent.parent
 RECIPES = sorted((ROOT / "recipes").glob("*.yaml"))
@@ -61,13 +62,7 @@ def test_a_recipe_holds_no_absolute_path(path: Path):
 
 @pytest.mark.slow
 def test_the_wheel_brings_the_recipes(tmp_path: Path):
-    tracked = subprocess.run(
-        ["git", "ls-files", "-co", "--exclude-standard"], cwd=ROOT, capture_output=True, text=True, check=True
-    )
-    for name in tracked.stdout.splitlines():
-        (tmp_path / "src" / name).parent.mkdir(parents=True, exist_ok=True)
-        (tmp_path / "src" / name).write_bytes((ROOT / name).read_bytes())
-    (tmp_path / "src" / "README.md").touch()
+    copy_source(tmp_path / "src")
     command = [
         sys.executable,
         "-m",

@@ -23,14 +23,17 @@ def words(pair: Pair) -> tuple[str, str]:
 
 
 def counts(pair: Pair) -> dict[str, int]:
-    """Problems that went up, went down, are solved by every completion of both models, and by none."""
+    """Problems that went up, went down, are solved by every completion of both models, by none, and, with several
+    completions, as often as before but not always."""
     before, after = pair.base.solve_rates_P, pair.trained.solve_rates_P
     up, down = words(pair)
+    between = {} if pair.lattice == 1 else {"unchanged": int(np.sum((before == after) & (before > 0) & (before < 1)))}
     return {
         up: int(np.sum(after > before)),
         down: int(np.sum(after < before)),
         "both_right": int(np.sum((before == 1) & (after == 1))),
         "both_wrong": int(np.sum((before == 0) & (after == 0))),
+        **between,
     }
 
 

@@ -39,7 +39,7 @@ class Comparison:
     summary: Sequence[Line]
     counts: Mapping[str, int]
     """Problems by what became of them: ``fixed`` and ``broken`` (``improved`` and ``worsened`` for K > 1),
-    ``both_right``, ``both_wrong``."""
+    ``both_right``, ``both_wrong``, and for K > 1 ``unchanged`` between the two."""
     gained: Sequence[Mapping[str, Any]]
     lost: Sequence[Mapping[str, Any]]
     pass_at_k: Sequence[Line]
@@ -57,6 +57,12 @@ class Comparison:
     settings: Mapping[str, Any]
     regression: Comparison | None = None
     """The same two models on problems that were not trained for; decides nothing here."""
+
+    @property
+    def moved(self) -> str:
+        """What became of the problems, in a sentence."""
+        words = {"both_right": "right in both", "both_wrong": "wrong in both", "unchanged": "right as often as before"}
+        return ", ".join(f"{count} {words.get(word, word)}" for word, count in self.counts.items()) + "."
 
     def to_json(self) -> dict[str, Any]:
         """Returns strict JSON: no NaN; a missing value is null with a reason beside it."""

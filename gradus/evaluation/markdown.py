@@ -17,14 +17,12 @@ _MARKS = "\\`*_[]#!|"
 def page(comparison: Comparison) -> str:
     """Returns the page, ending in a newline."""
     c = comparison
-    up, down = list(c.counts)[:2]
     blocks = ["# Base against trained", *_banner(c.mismatches), f"**{cell(c.sentence)}**"]
     blocks += [
         _table_of_lines("Metric", c.summary),
         f"Primary metric: {c.primary.name}. All other rows are exploratory.",
     ]
-    blocks += ["## Problems", f"{c.counts[up]} {up}, {c.counts[down]} {down}, {c.counts['both_right']} right in both, "
-               f"{c.counts['both_wrong']} wrong in both."]  # fmt: skip
+    blocks += ["## Problems", c.moved]
     blocks += _changes("Largest gains", c.gained) + _changes("Largest losses", c.lost)
     blocks += ["## Pass@k", _table_of_lines("k", c.pass_at_k)]
     if c.base_overtakes_at is not None:
@@ -65,7 +63,7 @@ def _banner(mismatches: Sequence[str]) -> list[str]:
 def _table_of_lines(head: str, table_lines: Iterable[Line]) -> str:
     body = [
         (
-            cell(line.name),
+            cell(line.label),
             value(line.base, line.unit),
             value(line.trained, line.unit),
             difference(line),
@@ -79,7 +77,7 @@ def _table_of_lines(head: str, table_lines: Iterable[Line]) -> str:
 def regression_table(comparison: Comparison) -> dict[str, Any]:
     """The summary of an off-task comparison as the report's tables are: ``title``, ``head``, ``rows``, ``reading``."""
     body = [
-        [line.name, value(line.base, line.unit), value(line.trained, line.unit), difference(line), p_value(line.p)]
+        [line.label, value(line.base, line.unit), value(line.trained, line.unit), difference(line), p_value(line.p)]
         for line in comparison.summary
     ]
     head = ["Metric", "Base", "Trained", "Difference [95 % CI]", "p"]

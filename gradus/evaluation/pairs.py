@@ -41,6 +41,11 @@ class Line:
     extra: Mapping[str, Any] = field(default_factory=dict)
     """Facts that only some tables have."""
 
+    @property
+    def label(self) -> str:
+        """The name, with its unit where the numbers do not show it: ``Token entropy (nats/token)``."""
+        return f"{self.name} ({self.unit})" if "/" in self.unit else self.name
+
     def to_json(self) -> dict[str, Any]:
         """Strict JSON."""
         estimates = {k: getattr(self, k).to_json() for k in ("base", "trained", "difference")}

@@ -17,7 +17,7 @@ import numpy as np
 
 from gradus.config import ProbeLimit
 from gradus.evaluation.evaluate import FAILED, estimates, slices
-from gradus.evaluation.signal import beta_fit, extrapolated_mixed, spread_share
+from gradus.evaluation.signal import beta_fit, extrapolated_mixed, mixed_after_gain, spread_share
 from gradus.evaluation.stats import (
     Estimate,
     Floats,
@@ -34,6 +34,8 @@ SCHEMA = "gradus.probe/1"
 GROUP_SIZES = (2, 4, 8, 16, 32)
 MIXED_VARIANCE = 0.05
 """Limit of p (1 - p) in a published signal table; at 16 samples it says that the group is mixed, at others it does not."""
+GAINS = (0.05, 0.10, 0.20)
+"""How many more of the completions may be right after some steps: for what becomes of the mixed share then."""
 FORMAT_SHARE = 0.05
 """Share of the reward's variance inside groups that correctness must explain; below it only other parts are learned."""
 
@@ -76,6 +78,7 @@ class Plan:
     group_size: int
     problems_per_step: int
     max_tokens: int
+    temperature: float | None = None
     limits: Mapping[ProbeLimit, float] = field(default_factory=dict)
     recipe: str = "RECIPE"
 
@@ -147,6 +150,7 @@ def _facts(table: Table, plan: Plan, check: ScorerCheck, settings: Mapping[str, 
         "reward_parts": reward_parts(table),
         "correctness_share": correctness_share(table),
         "by_group_size": by_size,
+        "as_it_learns": as_it_learns(table, plan.group_size),
         "useful_groups_per_step": plan.problems_per_step * mixed,
         "wasted_token_frac": _wasted(table, plan.group_size),
         "scoring": _scoring(table, check),
@@ -170,6 +174,7 @@ def _verdict_facts(table: Table, plan: Plan, check: ScorerCheck, facts: Mapping[
         duplicates=facts["duplicate_frac"]["value"],
         error_frac=facts["scoring"]["error_frac"],
         max_tokens=plan.max_tokens,
+        temperature=plan.temperature,
         p95_finished_tokens=facts["p95_finished_tokens"],
         faulty=check.faulty,
         format_parts=_varying(facts["reward_parts"]) if share is not None and share < FORMAT_SHARE else (),
@@ -225,6 +230,16 @@ def by_group_size(table: Table) -> dict[str, dict[str, Any]]:
             reason = f"not measured ({table.num_samples} samples)"
             found[str(size)] = {"mixed": None, "reason": reason, "extrapolated": extrapolated_mixed(*fit, size)}
     return found
+
+
+def as_it_learns(table: Table, group_size: int) -> list[dict[str, float]]:
+    """The mixed share after gains in accuracy, by a model (see `mixed_after_gain`). What is measured is the policy as it
+    is; how fast it learns is not known before it trains, but where its groups go then is."""
+    correct, now = table.num_correct_P.astype(int).tolist(), _mean(table.solve_rates_P)
+    shares = {gain: mixed_after_gain(correct, table.num_samples, group_size, gain) for gain in GAINS}
+    return [
+        {"gain": gain, "accuracy": now + gain, "mixed": share} for gain, share in shares.items() if share is not None
+    ]
 
 
 def _variance(table: Table) -> dict[str, float]:

@@ -56,9 +56,17 @@ def _signal(facts: Mapping[str, Any]) -> list[str]:
     return [
         _line("accuracy", _share(accuracy), "inside 10–80 %" if is_inside else "outside 10–80 % (caution)"),
         _line("mixed groups", _share(mixed), kinds),
+        *_forecast(facts),
         _line("variance", f"{variance['biased']:.3f}   ({over}0.05)", meaning),
         _line("group entropy", f"{number(bits, digits=2)} bits", token),
     ]
+
+
+def _forecast(facts: Mapping[str, Any]) -> list[str]:
+    """What the share of mixed groups refers to, and where it goes."""
+    later = [f"{percent(one['mixed'])} at {percent(one['accuracy'])} right" for one in facts.get("as_it_learns", ())]
+    told = "  with 95 % intervals, of the policy before its first step"
+    return [f"{told}; as it learns, by a model, mixed {', '.join(later)}" if later else told]
 
 
 def _share(estimate: Mapping[str, Any]) -> str:

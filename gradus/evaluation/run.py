@@ -79,15 +79,10 @@ def evaluate_problems(
         "model": model,
         "split": split,
         "temperature": temperature,
-        "top_p": 1.0,
-        "max_tokens": config.sampling.max_tokens,
         "samples_per_problem": num_samples,
-        "seed": evaluation.seed,
-        "engine": config.engine.name,
-        "problems_sha256": fingerprint(problems),
         "template_sha256": hashlib.sha256(template.encode()).hexdigest(),
-        "scorer_sha256": scorer_hash(config),
         "seconds": time.monotonic() - started,
+        **_common_settings(config, problems),
     }
     only_task = next(iter(tasks.values())) if len(tasks) == 1 else None
     evaluated = rows(groups, buckets=buckets, tasks=tasks)
@@ -95,11 +90,26 @@ def evaluate_problems(
     if config.engine.name != "scripted":  # which can answer problems only
         limit = Sampling(temperature=0.0, max_tokens=config.sampling.max_tokens)
         answer = _answering(engine, prompt_tokens, limit, policy_step=policy_step, poll=poll)
-        played = ranks.from_first(
-            lambda: {name: found for name, task in tasks.items() if (found := task.play(answer)) is not None}
-        )
-        summary |= {"played": played} if played else {}
+        summary |= ranks.from_first(lambda: _played(tasks, answer))
     return evaluated, summary
+
+
+def _common_settings(config: Config, problems: Sequence[Problem]) -> dict[str, Any]:
+    """What an evaluation's summary says of how it was made, as far as the config decides it."""
+    return {
+        "top_p": 1.0,
+        "max_tokens": config.sampling.max_tokens,
+        "seed": config.evaluation.seed,
+        "engine": config.engine.name,
+        "problems_sha256": fingerprint(problems),
+        "scorer_sha256": scorer_hash(config),
+    }
+
+
+def _played(tasks: Mapping[str, Task], answer: Answer) -> dict[str, Any]:
+    """What tasks say that let the policy act in a world of theirs; nothing without such a task."""
+    found = {name: facts for name, task in tasks.items() if (facts := task.play(answer)) is not None}
+    return {"played": found} if found else {}
 
 
 def _answering(

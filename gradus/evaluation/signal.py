@@ -17,7 +17,7 @@ from collections.abc import Callable, Sequence
 import numpy as np
 from numpy.typing import ArrayLike
 
-from gradus.evaluation.stats import Floats
+from gradus.evaluation.stats import Floats, mixed_share
 
 MAX_GROUP_SIZE = 1024
 _ROUNDS = 60
@@ -77,6 +77,23 @@ def extrapolated_mixed(a: float, b: float, group_size: int) -> float:
     all_right = math.exp(_log_beta(a + group_size, b) - _log_beta(a, b))
     all_wrong = math.exp(_log_beta(a, b + group_size) - _log_beta(a, b))
     return min(1.0, max(0.0, 1.0 - all_right - all_wrong))
+
+
+def mixed_after_gain(correct_P: Sequence[int], num_samples: int, group_size: int, gain: float) -> float | None:
+    """Mixed share once ``gain`` more of the completions are right: the unbiased share of now, plus the change that a
+    Beta distribution of the success rates makes when its mean moves and its concentration stays. None where the mean
+    would reach 1. A model, whoever shows it must say so.
+
+    Example:
+        mixed_after_gain([4] * 100, 16, 8, 0.1)  # 0.98 where it was 0.96
+    """
+    a, b = beta_fit(correct_P, num_samples)
+    size, mean = a + b, a / (a + b) + gain
+    if not 0 < mean < 1:
+        return None
+    change = extrapolated_mixed(mean * size, (1 - mean) * size, group_size) - extrapolated_mixed(a, b, group_size)
+    now = math.fsum(mixed_share(np.asarray(correct_P), num_samples, group_size)) / len(correct_P)
+    return min(1.0, max(0.0, now + change))
 
 
 def _log_likelihood(count: int, num_samples: int, a: float, b: float) -> float:

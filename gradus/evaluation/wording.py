@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 from gradus.evaluation.pairs import Line
 from gradus.evaluation.stats import Estimate
 
@@ -52,13 +54,12 @@ def value(estimate: Estimate, unit: str) -> str:
     """An estimate in its unit with its interval: ``56.0 % [46.2, 65.3]``; the reason where there is no value."""
     if estimate.value is None:
         return estimate.reason or NOTHING
-    if unit == "share":
-        text, scale, show = percent(estimate.value), 100, lambda x: with_minus(f"{x:.1f}")
-    else:
-        text, scale, show = _three_digits(estimate.value), 1, _three_digits
-    if estimate.low is None or estimate.high is None:
-        return text
-    return f"{text} [{show(scale * estimate.low)}, {show(scale * estimate.high)}]"
+    scale, decimals, suffix = _written(estimate, unit)
+    shown = [
+        with_minus(f"{scale * x:.{decimals}f}") for x in (estimate.value, estimate.low, estimate.high) if x is not None
+    ]
+    text = f"{shown[0]} %" if suffix else shown[0]
+    return f"{text} [{shown[1]}, {shown[2]}]" if len(shown) == 3 else text
 
 
 def difference(line: Line) -> str:
@@ -66,13 +67,24 @@ def difference(line: Line) -> str:
     d = line.difference
     if d.value is None:
         return d.reason or NOTHING
-    if line.unit == "share":
-        parts = [signed(100 * x, 1) for x in (d.value, d.low, d.high) if x is not None]
-        text = f"{parts[0]} pp"
-    else:
-        parts = [_signed_number(x) for x in (d.value, d.low, d.high) if x is not None]
-        text = parts[0]
-    return f"{text} [{parts[1]}, {parts[2]}]" if len(parts) == 3 else text
+    scale, decimals, suffix = _written(d, line.unit)
+    shown = [signed(scale * x, decimals) for x in (d.value, d.low, d.high) if x is not None]
+    return f"{shown[0]}{suffix} [{shown[1]}, {shown[2]}]" if len(shown) == 3 else f"{shown[0]}{suffix}"
+
+
+def _written(estimate: Estimate, unit: str) -> tuple[float, int, str]:
+    """Factor, decimals and suffix of a number and of both ends of its interval: shares as percentages, all else with two
+    digits of the interval's half-width, or three of the number where there is none."""
+    if unit == "share":
+        return 100.0, 1, " pp"
+    if estimate.low is not None and estimate.high is not None and estimate.high > estimate.low:
+        return 1.0, _decimals((estimate.high - estimate.low) / 2, digits=2), ""
+    return 1.0, _decimals(estimate.value or 0.0, digits=3), ""
+
+
+def _decimals(x: float, *, digits: int) -> int:
+    """Decimals that show so many digits of ``x``, 6 at most."""
+    return min(6, max(0, digits - 1 - math.floor(math.log10(abs(x))))) if x else digits - 1
 
 
 def change(d: Estimate, unit: str, *tests: str) -> str:
@@ -83,13 +95,3 @@ def change(d: Estimate, unit: str, *tests: str) -> str:
     if d.low is not None and d.high is not None:
         interval = f"95 % CI {signed(scale * d.low, decimals)} to {signed(scale * d.high, decimals)}"
     return ", ".join([f"{signed(scale * d.value, decimals)}{suffix}", interval, *tests])
-
-
-def _signed_number(x: float) -> str:
-    text = _three_digits(x)
-    return text if text.startswith("−") else f"+{text}"
-
-
-def _three_digits(x: float) -> str:
-    """Three significant digits; all digits before the point."""
-    return with_minus(f"{x:.0f}") if abs(x) >= 100 else number(x, digits=3)

@@ -14,6 +14,8 @@ from typing import Any
 
 NUM_REFERENCE = 20
 """The first so many values of a series are its reference."""
+SOLVED = "rollout/solve_rate"
+"""The metric that says whether the policy gets better."""
 
 
 class Series:

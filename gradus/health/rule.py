@@ -54,7 +54,9 @@ class Level(NamedTuple):
     """May be raised in the first 20 steps."""
 
 
-Check = Callable[[History, Setting, Mapping[str, float]], list[Level] | None]
+Limits = Mapping[str, float]
+"""The named numbers of a rule."""
+Check = Callable[[History, Setting, Limits], list[Level] | None]
 """The levels at the newest row, given the limits; None where a metric that it reads is not in the row."""
 
 

@@ -39,7 +39,7 @@ def line_cells(line: Line) -> Cells:
     d = line.difference
     strip = "" if d.value is None else interval_strip(d.value, d.low, d.high, title=difference(line))
     before, after = value(line.base, line.unit), value(line.trained, line.unit)
-    return [line.name, before, after, difference(line), strip, p_value(line.p)]
+    return [line.label, before, after, difference(line), strip, p_value(line.p)]
 
 
 def changes(comparison: Comparison) -> list[tuple[str, list[Cells]]]:

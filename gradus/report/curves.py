@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from gradus.difficulty import BUCKETS
 from gradus.evaluation.stats import Estimate
 from gradus.report.charts import Figure, Marks, Series, line_chart
 from gradus.report.metrics import Metrics
@@ -14,6 +15,7 @@ from gradus.report.svg import Point, Show, as_percent, compact
 MAX_POINTS = 1500
 """Points of a curve that are drawn; longer runs show every second, third, ... one, their means over all."""
 MAX_PARTS = 5
+_PARTS = "parts"
 
 Evaluations = Mapping[str, Mapping[int, Estimate]]
 """Set name to step to Pass@1."""
@@ -103,6 +105,8 @@ def curves(
     made, absent = [], []
     for curve in (_REWARD, _PASS_AT_1, _parts(metrics), *_curriculum(metrics), *CURVES):
         held_out = evaluations if curve is _PASS_AT_1 else {}
+        if len(curve.metrics) == 1 and curve.id == _PARTS and _is_the_reward(metrics, curve.metrics[0]):
+            continue
         if any(metrics.has(name) for name in curve.metrics) or any(held_out.values()):
             made.append(_figure(curve, metrics, held_out, events))
         else:
@@ -110,11 +114,17 @@ def curves(
     return made, absent
 
 
+def _is_the_reward(metrics: Metrics, name: str) -> bool:
+    """Whether a reward part is all of the reward, so that its chart would be the reward's."""
+    pairs = zip(metrics.column(name), metrics.column("reward"), strict=True)
+    return all(a == b or (a is not None and b is not None and abs(a - b) < 1e-9) for a, b in pairs)
+
+
 def _parts(metrics: Metrics) -> Curve:
     """Reward terms, the first of them by name."""
     found = [name for name in metrics.columns if name.startswith("rewards/") and name.endswith("/mean")][:MAX_PARTS]
     return Curve(
-        id="parts",
+        id=_PARTS,
         title="Reward parts",
         metrics=tuple(found),
         names=tuple(name.removeprefix("rewards/").removesuffix("/mean") for name in found),
@@ -129,6 +139,7 @@ def _curriculum(metrics: Metrics) -> list[Curve]:
         names = [name for name in metrics.columns if name.startswith(prefix) and name.endswith(suffix)]
         labels = [name.removeprefix(prefix).removesuffix(suffix) for name in names]
         kept = [(name, label) for name, label in zip(names, labels, strict=True) if label and "/" not in label]
+        kept.sort(key=lambda one: (BUCKETS.index(one[1]) if one[1] in BUCKETS else -1, one[1]))
         if len(kept) > 1:
             metric_names, words = zip(*kept[:MAX_NAMES], strict=True)
             found.append(Curve(id=id, title=title, unit=unit, metrics=metric_names, names=words, reading=reading))

@@ -29,11 +29,12 @@ def distributions(base: Table | None, trained: Table | None, metrics: Metrics) -
     tables = [(name, table) for name, table in (("base", base), ("trained", trained)) if table is not None]
     if not tables:
         return [
-            _figure(name, title, unit, [("steps", np.array(metrics.values(name)))], "One value per step.")
+            _figure(name, title, unit, [("steps", np.array(metrics.values(name)))], "Bars count steps.")
             for name, title, unit in _PER_STEP
             if metrics.values(name)
         ]
-    reading = "One value per held-out completion."
+    counted = ", ".join(f"{t.num_problems * t.num_samples} {name}" for name, t in tables)
+    reading = f"Bars count held-out completions: {counted}."
     rewards, lengths = ([(n, t.array(key).ravel()) for n, t in tables] for key in ("reward", "num_tokens"))
     return [
         _figure("rewards", "Reward", "", rewards, reading),
@@ -78,5 +79,5 @@ def _solve_rates(tables: Sequence[tuple[str, Table]]) -> Figure:
         title=title,
         svg=histogram(counts, edges, title=title, description=f"{words}.", show=as_percent, places=QUARTERS),
         legend=[name for name, _ in counts],
-        reading=f"Share of {samples} completions that are right. {words}.",
+        reading=f"Bars count problems, by the share of their {samples} completions that are right. {words}.",
     )

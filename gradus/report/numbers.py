@@ -33,6 +33,8 @@ def report_json(page: Page) -> dict[str, Any]:
             "not_finite": metrics.not_finite,
             "resumed_at": metrics.resumed_at,
         },
+        "probe": facts.probe,
+        "seen_at_first": page.seen_at_first,
         "alerts": facts.alerts,
         "num_rollouts": {"shown": len(page.carried.rows), "recorded": page.carried.num_recorded},
         "settings": {s.leaf: {"value": s.value, "origin": s.origin} for s in facts.settings},

@@ -44,6 +44,8 @@ class Page:
     shift: Markup | None
     """Solve rate of each problem before and after."""
     slices: list[Slices]
+    seen_at_first: str
+    """What the first steps saw, beside the probe's forecast."""
     limits: list[str]
     """What the report does not show."""
 
@@ -66,6 +68,7 @@ class Page:
             maj_at_k=compared.maj_at_k(comparison) if comparison else None,
             shift=compared.shift(comparison) if comparison else None,
             slices=compared.slices(comparison) if comparison else [],
+            seen_at_first=summary.seen_at_first(facts),
             limits=summary.limits(facts, results),
         )
 

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
-from gradus.evaluation.wording import number, percent
+import math
+from collections.abc import Sequence
+
+from gradus.evaluation.wording import number, percent, with_minus
 from gradus.report.directory import RunFacts
 from gradus.report.metrics import mean
 from gradus.report.results import Results
@@ -18,6 +21,8 @@ _MEANS = (
 )
 """(label, metric, whether it is a share)."""
 _MAX_NAMED = 5
+FIRST_STEPS = 20
+"""Steps of training that are set beside the probe's forecast."""
 
 
 def tiles(facts: RunFacts, results: Results) -> list[Tile]:
@@ -27,7 +32,7 @@ def tiles(facts: RunFacts, results: Results) -> list[Tile]:
     for label, name, is_share in _MEANS:
         values = metrics.values(name)
         if values and not (name == "loss" and metrics.values("reward")):
-            shown = [percent(end) if is_share else number(end, digits=3) for end in metrics.ends(name)]
+            shown = _alike(metrics.ends(name), is_share)
             width = metrics.width(name)
             note = "first → last step" if width == 1 else f"first → last {width} steps"
             made.append((label, " → ".join(shown), note))
@@ -45,8 +50,15 @@ def _primary(results: Results) -> list[Tile]:
         return []
     line = results.comparison.primary
     ends = [e.value for e in (line.base, line.trained)]
-    shown = [percent(end) if line.unit == "share" else number(end, digits=3) for end in ends]
+    shown = _alike(ends, line.unit == "share")
     return [(line.name, " → ".join(shown), f"base → step {results.trained_step}, held out")]
+
+
+def _alike(ends: Sequence[float | None], is_share: bool) -> list[str]:
+    """Both ends with as many decimals: shares as percentages, all else with three digits of the larger."""
+    largest = max((abs(end) for end in ends if end), default=0.0)
+    digits = max(0, 2 - math.floor(math.log10(largest))) if largest else 2
+    return [percent(end) if is_share or end is None else with_minus(f"{end:.{digits}f}") for end in ends]
 
 
 def _attempts(facts: RunFacts) -> str:
@@ -92,6 +104,18 @@ def _device(facts: RunFacts) -> str | None:
         return None
     first = str(names[0])
     return "cpu" if first.endswith("logical processors") and not first.startswith("mps") else "accelerator"
+
+
+def seen_at_first(facts: RunFacts) -> str:
+    """What training then saw of what a probe forecasts; empty where it did not record it."""
+    mixed, solved = (facts.metrics.values(f"rollout/{name}")[:FIRST_STEPS] for name in ("mixed_frac", "solve_rate"))
+    if not mixed or not solved:
+        return ""
+    return (
+        f"Seen in the first {len(mixed)} steps of training: {percent(mean(mixed))} of the groups mixed, "
+        f"{percent(mean(solved))} of the completions right ({percent(solved[0])} at the first step, "
+        f"{percent(solved[-1])} at step {len(solved)})."
+    )
 
 
 def limits(facts: RunFacts, results: Results) -> list[str]:

@@ -129,6 +129,10 @@ def test_how_much_of_the_reward_follows_from_correctness():
 
 def test_duplicates_and_few_problems_and_unclear_limits_are_cautions():
     assert codes(probed([8] * 99, completion="same"))[1] == ["duplicates", "few_problems"]
+    said = [
+        probed([8] * 9, plan=replace(PLAN, temperature=t), completion="same").judgement.cautions[0] for t in (0.7, 1.0)
+    ]
+    assert [one.override for one in said] == ["sampling.temperature=1.0", ""], "what is so already is not advised"
     unclear = probed([8] * 47 + [0] * 53)
     caution = next(one for one in unclear.judgement.cautions if one.code == "uncertain")
     needed = int(caution.override.removeprefix("--num "))
@@ -186,10 +190,21 @@ def test_the_table_says_in_words_what_the_numbers_mean():
     text = "\n".join(lines(probed(FIXTURES["third"][0])))
     assert "accuracy        55.0 %  [46.8, 62.9]    inside 10–80 %" in text
     assert "mixed groups    30.0 %  [21.9, 39.6]    all wrong 30.0 %, all right 40.0 %" in text
+    assert "with 95 % intervals, of the policy before its first step; as it learns, by a model, mixed " in text
     assert 'variance        0.075   (> 0.05)        per problem at 16 samples this means "mixed"' in text
     assert "VERDICT GO_WITH_CHANGES" in text
     assert "gradus probe countdown_nano --keep 0.1 0.9 --out kept.jsonl" in text
     assert not [line for line in text.splitlines() if line != line.rstrip()]
+
+
+def test_what_becomes_of_the_mixed_share_is_told_as_far_as_it_can_be():
+    later = probed([4] * 60 + [8] * 40).facts["as_it_learns"]
+    assert [one["gain"] for one in later] == [0.05, 0.1, 0.2]
+    assert [one["accuracy"] for one in later] == pytest.approx([0.4, 0.45, 0.55])
+    assert all(0.9 < one["mixed"] <= 1 for one in later)
+    assert [one["gain"] for one in probed([15] * 100).facts["as_it_learns"]] == [0.05]
+    rising, falling = probed([1] * 100).facts["as_it_learns"], probed([13] * 90 + [16] * 10).facts["as_it_learns"]
+    assert rising[0]["mixed"] <= rising[-1]["mixed"] and falling[0]["mixed"] >= falling[-1]["mixed"]
 
 
 def test_a_probe_is_json_with_the_schema():

@@ -65,6 +65,18 @@ def test_problems_are_drawn_at_random_by_the_seed_and_never_twice(problems: Prob
     assert {p.id for p in chosen_problems(CONFIG, problems.train, 1000)} == {p.id for p in problems.train}
 
 
+@pytest.mark.parametrize("changes", [{}, {"adaptive": "variance"}, {"cooldown_steps": 3}])
+def test_the_problems_are_those_that_training_draws_first(problems: Problems, changes: dict[str, Any]):
+    """Whatever results do to the order later: none are known yet."""
+    sampler = sampler_for(CONFIG, problems.train)
+    first = [problem.id for step in range(5) for problem in sampler.draw(step)]
+    config = CONFIG.model_copy(update={"curriculum": CONFIG.curriculum.model_copy(update=changes)})
+    assert [problem.id for problem in chosen_problems(config, problems.train, 40)] == first
+    short = config.model_copy(update={"num_steps": 2})
+    chosen = [problem.id for problem in chosen_problems(short, problems.train, 40)]
+    assert chosen[:16] == first[:16] and len(set(chosen)) == 40, "what the run will not draw fills the rest"
+
+
 def test_with_stages_the_problems_are_those_that_training_draws_first(problems: Problems):
     stages = ((0.5, 1.0, 0.0, 0.0), (1.0, 0.0, 0.0, 1.0))
     staged = CONFIG.model_copy(update={"curriculum": CONFIG.curriculum.model_copy(update={"stages": stages})})
@@ -159,6 +171,7 @@ def test_the_warm_start_set_holds_right_answers_to_rarely_solved_problems(proble
         ({"keep": (0.1, 0.9)}, "belong together"),
         ({"keep": (0.9, 0.1), "out": Path("x")}, "is no range of solve rates"),
         ({"recheck": 16}, "samples the kept problems anew"),
+        ({"recheck": 4, "keep": (0.1, 0.9), "out": Path("x")}, "--recheck 4 is below sampling.group_size=8"),
         ({"sft_out": Path(__file__)}, "exists already"),
     ],
 )

@@ -8,7 +8,15 @@ from itertools import combinations
 import numpy as np
 import pytest
 
-from gradus.evaluation.signal import beta_fit, extrapolated_mixed, group_size_for, mixed_probability, spread_share
+from gradus.evaluation.signal import (
+    beta_fit,
+    extrapolated_mixed,
+    group_size_for,
+    mixed_after_gain,
+    mixed_probability,
+    spread_share,
+)
+from gradus.evaluation.stats import mixed_share
 
 TABLE = {
     0.01: (0.020, 0.039, 0.077, 0.149, 0.275, 0.474),
@@ -68,6 +76,22 @@ def test_the_extrapolation_fails_on_problems_that_are_decided_which_is_why_it_is
 def test_the_fit_is_finite_at_the_edges(counts: list[int]):
     share = extrapolated_mixed(*beta_fit(counts, 16), 32)
     assert 0 <= share <= 1 and (share < 0.05) == (counts[0] in (0, 16))
+
+
+def test_where_the_mixed_share_goes_when_more_is_right():
+    """Rates of one distribution before, of one with a higher mean after: what the fit of the first says of the second."""
+    generator = np.random.default_rng(1)
+    before = generator.binomial(16, generator.beta(0.6, 1.4, size=5000)).tolist()
+    a, b = beta_fit(before, 16)
+    truth = extrapolated_mixed((a / (a + b) + 0.2) * (a + b), (b / (a + b) - 0.2) * (a + b), 8)
+    after = mixed_after_gain(before, 16, 8, 0.2)
+    assert after is not None and after == pytest.approx(truth, abs=0.01)
+    now = mixed_share(before, 16, 8).mean()
+    assert mixed_after_gain(before, 16, 8, 0.0) == pytest.approx(now, abs=1e-12), "what is measured stays measured"
+    assert mixed_after_gain([14] * 50, 16, 8, 0.2) is None, "more than all of them cannot be right"
+    decided = [0] * 50 + [16] * 50
+    gained = mixed_after_gain(decided, 16, 8, 0.1)
+    assert gained is not None and gained < 0.05, "decided problems stay decided"
 
 
 def test_nothing_cannot_be_fitted():

@@ -46,6 +46,8 @@ def evaluated(values: Mapping[int, float], width: float = 0.06) -> dict[str, Cur
 
 
 SOLVE = "rollout/solve_rate"
+SHORT: dict[str, Curve] = {"entropy": lambda t: 0.1, "completions/mean_length": lambda t: 20.0}
+"""Answers of two nats, which repeat by right."""
 SICK: list[tuple[str, str, dict[str, Curve]]] = [
     ("H-01", "WARN", {"entropy": after(20, lambda t: 0.3 * math.exp(-t / 15), 0.3)}),
     ("H-01", "CRIT", {"entropy": after(20, lambda t: 0.3 * math.exp(-t / 15), 0.3)}),
@@ -79,6 +81,7 @@ SICK: list[tuple[str, str, dict[str, Curve]]] = [
     ("H-11", "INFO", {"rewards/format/mean": ramp(0.3, 0.95), SOLVE: noisy(0.3, 0.05)}),
     ("H-12", "WARN", {"reward": ramp(0.2, 0.6), **evaluated({50: 0.5, 100: 0.47, 150: 0.43})}),
     ("H-13", "WARN", {"rollout/duplicate_frac": lambda t: 0.4}),
+    ("H-13", "WARN", {"rollout/duplicate_frac": after(60, lambda t: 0.8, 0.4), **SHORT}),
     ("H-14", "WARN", {"scoring/error_frac": lambda t: 0.1}),
     ("H-14", "CRIT", {"scoring/error_frac": lambda t: 0.3}),
     ("H-15", "INFO", evaluated({50: 0.4, 100: 0.41, 150: 0.4})),
@@ -117,6 +120,8 @@ SILENT: list[tuple[str, dict[str, Curve]]] = [
     ),
     ("H-12", {"reward": ramp(0.2, 0.6), **evaluated({50: 0.5, 100: 0.45, 150: 0.46})}),
     ("H-13", {"rollout/duplicate_frac": lambda t: 0.1}),
+    ("H-13", {"rollout/duplicate_frac": noisy(0.55, 0.1), **SHORT}),
+    ("H-13", {"rollout/duplicate_frac": ramp(0.1, 0.6), SOLVE: ramp(0.5, 0.9), **SHORT}),
     ("H-14", {"scoring/error_frac": lambda t: 0.01}),
     ("H-15", evaluated({50: 0.4, 100: 0.5, 150: 0.6})),
     ("H-16", {"output_std/share": noisy(0.2, 0.2)}),

@@ -1,123 +1,16 @@
-"""The conditions of the rules H-01 to H-20: from the history of a run to levels. Which rule has which: `rules.py`.
-
-Absolute limits are few: most compare with the run's own beginning (median of the first 20 values) or recent past.
+"""Conditions of the rules about what is asked, answered and paid: groups without signal, cut, long, repeated and unusable
+answers, rewards against solutions, held-out evaluations, empty buckets (H-08 to H-18). Which rule has which: `rules.py`.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
 from typing import NamedTuple
 
-from gradus.health.history import History
-from gradus.health.rule import Level, Setting, Severity
+from gradus.health.history import SOLVED, History
+from gradus.health.rule import Level, Limits, Setting, Severity
 
-Limits = Mapping[str, float]
-_SOLVED = "rollout/solve_rate"
 _WARN_AND_CRIT: tuple[tuple[Severity, str], ...] = (("WARN", "warn"), ("CRIT", "crit"))
-
-
-def entropy_falls(history: History, setting: Setting, limits: Limits) -> list[Level] | None:
-    """H-01: a moving average far below the beginning; nearly nothing left."""
-    if not history.has("entropy"):
-        return None
-    series = history.series("entropy")
-    value, reference = series.ema(10), series.reference
-    warn, crit = limits["warn"] * reference, limits["crit"]
-    return [
-        Level(severity="WARN", is_on=value < warn and reference >= limits["least"],
-              is_off=value > limits["clear"] * reference, value=value, threshold=warn,
-              detail=f"{value:.3g} nats per token, {reference:.3g} at the beginning"),
-        Level(severity="CRIT", is_on=series.last < crit, is_off=series.last > limits["crit_clear"], value=series.last,
-              threshold=crit, hold=5),
-    ]  # fmt: skip
-
-
-def entropy_explodes(history: History, setting: Setting, limits: Limits) -> list[Level] | None:
-    """H-02."""
-    if not history.has("entropy"):
-        return None
-    series = history.series("entropy")
-    value, reference = series.ema(10), series.reference
-    threshold = max(limits["warn"] * reference, limits["least"])
-    return [Level(severity="WARN", is_on=value > threshold, is_off=value < limits["clear"] * reference, value=value,
-                  threshold=threshold)]  # fmt: skip
-
-
-def gradient(history: History, setting: Setting, limits: Limits) -> list[Level] | None:
-    """H-03: several outliers close together, clipping as a rule, or no number at all."""
-    if history.not_finite("grad_norm", "loss"):
-        return [Level(severity="CRIT", is_on=True, is_off=False, value=math.inf, threshold=math.inf, hold=1, clear=20,
-                      is_early=True, detail="loss or gradient is not finite")]  # fmt: skip
-    if not history.has("grad_norm"):
-        return None
-    series = history.series("grad_norm")
-    typical = series.median(100)
-    outliers = sum(value > limits["outlier"] * typical for value in series.values[-5:])
-    clipped = [value > setting.max_grad_norm for value in series.values[-50:]]
-    is_clipping = len(clipped) == 50 and sum(clipped) > limits["clipped"] * 50
-    is_on = outliers >= 2 or is_clipping
-    detail = (
-        f"above optimizer.max_grad_norm={setting.max_grad_norm:g} in {sum(clipped)} of 50 steps"
-        if is_clipping
-        else f"{max(series.values[-5:]):.3g}, usually {typical:.3g}"
-    )
-    return [
-        Level(severity="WARN", is_on=is_on, is_off=not is_on, value=max(series.values[-5:]),
-              threshold=limits["outlier"] * typical, clear=20, detail=detail),
-        Level(severity="CRIT", is_on=False, is_off=True, value=series.last, threshold=math.inf, hold=1, clear=20),
-    ]  # fmt: skip
-
-
-def kl_runs_away(history: History, setting: Setting, limits: Limits) -> list[Level] | None:
-    """H-04: ten times its level of the last hundred steps."""
-    series = history.series("kl")
-    if not history.has("kl") or len(series) <= 20:
-        return None
-    value = series.ema(10)
-    threshold = max(limits["warn"] * series.median(100, back=10), limits["least"])
-    is_on = value > threshold
-    return [Level(severity="WARN", is_on=is_on, is_off=not is_on, value=value, threshold=threshold)]
-
-
-def kl_without_gain(history: History, setting: Setting, limits: Limits) -> list[Level] | None:
-    """H-05: the divergence doubles over 50 steps and nothing is solved more often."""
-    series = history.series("kl")
-    if not history.has("kl", _SOLVED) or len(series) < 100:
-        return None
-    value, before = series.mean(50), series.mean(50, back=50)
-    threshold = max(limits["warn"] * before, limits["least"])
-    is_on = value > threshold and not history.is_up(_SOLVED, 50)
-    return [Level(severity="WARN", is_on=is_on, is_off=not is_on, value=value, threshold=threshold)]
-
-
-def kl_is_off(history: History, setting: Setting, limits: Limits) -> list[Level] | None:
-    """H-06: exactly 0 although it is asked for."""
-    series = history.series("kl")
-    if setting.kl_coef == 0 or not history.has("kl"):
-        return None
-    is_on = len(series) >= 20 and not any(series.values[-20:])
-    return [Level(severity="INFO", is_on=is_on, is_off=not is_on, value=series.last, threshold=0.0, hold=1)]
-
-
-def mismatch(history: History, setting: Setting, limits: Limits) -> list[Level] | None:
-    """H-07: sampler and trainer disagree about the same tokens."""
-    key = "sampling/mismatch_kl"
-    if not history.has(key):
-        return None
-    series = history.series(key)
-    value = series.ema(10)
-    ess = history.series("sampling/ess_frac")
-    is_starved = history.has("sampling/ess_frac") and ess.last < limits["least_ess"]
-    is_first = len(series) == 1 and setting.is_float32 and value > limits["first"]
-    crit = series.last > limits["crit"] or is_starved
-    detail = f"effective sample size {ess.last:.0%} of the tokens" if is_starved else ""
-    return [
-        Level(severity="WARN", is_on=value > limits["warn"] or is_first, is_off=value < limits["warn"] / 2, value=value,
-              threshold=limits["first"] if is_first else limits["warn"], hold=1 if is_first else 3, is_early=is_first),
-        Level(severity="CRIT", is_on=crit, is_off=series.last < limits["crit"] / 2 and not is_starved, value=series.last,
-              threshold=limits["crit"], hold=5, detail=detail),
-    ]  # fmt: skip
 
 
 def no_signal(history: History, setting: Setting, limits: Limits) -> list[Level] | None:
@@ -162,7 +55,7 @@ def length(history: History, setting: Setting, limits: Limits) -> list[Level] | 
     if not history.has("completions/mean_length") or len(series) < 20:
         return None
     value, reference = series.mean(20), series.reference
-    is_long = len(series) >= 40 and value > limits["longer"] * reference and not history.is_up(_SOLVED, 20, since=20)
+    is_long = len(series) >= 40 and value > limits["longer"] * reference and not history.is_up(SOLVED, 20, since=20)
     is_short = value < limits["shorter"] * reference
     is_off = limits["clear_shorter"] * reference < value < limits["clear_longer"] * reference
     threshold = limits["shorter" if is_short else "longer"] * reference
@@ -176,7 +69,7 @@ def reward_hacking(history: History, setting: Setting, limits: Limits) -> list[L
     before, which sees a fast change early, or over 50 against 50, which sees a slow one; or groups hold right and wrong
     answers and pay them alike."""
     parts = list(history.named("rewards/", "/mean"))
-    is_long = parts and history.has(_SOLVED) and len(history.series(_SOLVED)) >= 2 * _HACKING_SPANS[0]
+    is_long = parts and history.has(SOLVED) and len(history.series(SOLVED)) >= 2 * _HACKING_SPANS[0]
     found = [_hacking(history, parts, span, limits["rise"]) for span in _HACKING_SPANS] if is_long else []
     alike = _paid_alike(history)
     if alike is not None:
@@ -226,13 +119,13 @@ class _Hacking(NamedTuple):
 
 def _hacking(history: History, parts: list[str], span: int, least: float) -> _Hacking:
     """The part that rose most over ``span`` steps, and what became of the solve rate meanwhile."""
-    if len(history.series(_SOLVED)) < 2 * span:
+    if len(history.series(SOLVED)) < 2 * span:
         return _Hacking(0.0, False, False, "", least)
     rises = [(history.series(key).rise(span)[0], key) for key in parts if len(history.series(key)) >= 2 * span]
     rise, key = max(rises, default=(0.0, ""))
     grows = rise > least and history.is_up(key, span)
-    is_down, is_up = history.is_down(_SOLVED, span), history.is_up(_SOLVED, span)
-    name, change = key.removeprefix("rewards/").removesuffix("/mean"), history.series(_SOLVED).rise(span)[0]
+    is_down, is_up = history.is_down(SOLVED, span), history.is_up(SOLVED, span)
+    name, change = key.removeprefix("rewards/").removesuffix("/mean"), history.series(SOLVED).rise(span)[0]
     detail = f"reward part {name} {rise:+.3f}, solve rate {change:+.3f} over {span} steps"
     return _Hacking(rise, grows and is_down, grows and not is_down and not is_up, detail, least)
 
@@ -263,8 +156,28 @@ def _half_width(history: History, key: str) -> float:
 
 
 def duplicates(history: History, setting: Setting, limits: Limits) -> list[Level] | None:
-    """H-13."""
-    return _mean_above(history, "rollout/duplicate_frac", 10, limits)
+    """H-13: completions repeat each other. Answers that hold little information at the beginning (a few nats, as short or
+    certain ones do) repeat by right; of them only a rise counts, and only where no more is solved."""
+    key = "rollout/duplicate_frac"
+    if not history.has(key):
+        return None
+    series, nats = history.series(key), _nats_of_an_answer(history)
+    value = series.mean(10)
+    if nats >= limits["nats"]:
+        return [Level(severity="WARN", is_on=value > limits["warn"], is_off=value < limits["clear"], value=value,
+                      threshold=limits["warn"], detail=f"{value:.0%} repeat another of their group")]  # fmt: skip
+    threshold = max(limits["warn"], series.reference + limits["rise"])
+    is_on = value > threshold and not history.is_up(SOLVED, 20, since=20)
+    detail = f"{value:.0%} repeat another of their group, {series.reference:.0%} at the beginning"
+    return [Level(severity="WARN", is_on=is_on, is_off=not is_on, value=value, threshold=threshold, detail=detail)]
+
+
+def _nats_of_an_answer(history: History) -> float:
+    """Entropy of a whole completion at the beginning: nats per token times tokens; infinite where it is not known."""
+    keys = ("entropy", "completions/mean_length")
+    if not all(history.knows(key) for key in keys):
+        return math.inf
+    return math.prod(history.series(key).reference for key in keys)
 
 
 def scoring(history: History, setting: Setting, limits: Limits) -> list[Level] | None:
@@ -316,10 +229,10 @@ def unusable(history: History, setting: Setting, limits: Limits) -> list[Level] 
     """H-17: lowest rewards, or answers that cannot be read. Where every wrong answer gets the lowest reward, its share
     says no more than the solve rate, and only unreadable answers count."""
     floor, parse = history.series("rollout/floor_reward_frac"), history.series("rollout/parse_frac")
-    has_floor, has_parse = history.has("rollout/floor_reward_frac", _SOLVED), history.has("rollout/parse_frac")
+    has_floor, has_parse = history.has("rollout/floor_reward_frac", SOLVED), history.has("rollout/parse_frac")
     if not has_floor and not has_parse:
         return None
-    lowest = floor.mean(10) if has_floor and floor.mean(10) + history.series(_SOLVED).mean(10) < 0.98 else 0.0
+    lowest = floor.mean(10) if has_floor and floor.mean(10) + history.series(SOLVED).mean(10) < 0.98 else 0.0
     readable = parse.mean(10) / parse.reference if has_parse and parse.reference > 0 else 1.0
     is_low, is_unread = lowest > limits["floor"], readable < limits["parse"]
     detail = (
@@ -335,40 +248,6 @@ def fallback(history: History, setting: Setting, limits: Limits) -> list[Level] 
     """H-18."""
     levels = _mean_above(history, "curriculum/fallback_frac", 20, limits)
     return None if levels is None else [level._replace(severity="INFO") for level in levels]
-
-
-def skips(history: History, setting: Setting, limits: Limits) -> list[Level] | None:
-    """H-19: updates that were not made, and going back to a checkpoint."""
-    if not history.has("train/skipped") and "replay" not in history.row:
-        return None
-    is_skipped = history.row.get("train/skipped") == 1
-    is_back = int(history.row.get("replay", 0)) > history.replay
-    return [
-        Level(severity="WARN", is_on=is_skipped, is_off=not is_skipped, value=1.0, threshold=0.0, hold=1, clear=1,
-              is_early=True, detail="loss or gradient not finite, no update was made"),
-        Level(severity="CRIT", is_on=is_back, is_off=not is_back, value=1.0, threshold=0.0, hold=1, clear=1,
-              is_early=True, detail="the run went back to a checkpoint"),
-    ]  # fmt: skip
-
-
-_PHASES = ("rollout", "scoring", "update")
-
-
-def slow(history: History, setting: Setting, limits: Limits) -> list[Level] | None:
-    """H-20: three steps far slower than usual; names the phase that grew most."""
-    series = history.series("time/step_seconds")
-    if not history.has("time/step_seconds") or len(series) < 20:
-        return None
-    usual = series.median(100)
-    growth = {}
-    for phase in _PHASES:
-        own = history.series(f"time/{phase}_seconds")
-        if len(own) >= 20:
-            growth[phase] = own.last - own.median(100)
-    phase = f", most of it {max(growth, key=lambda name: growth[name])}" if growth else ""
-    return [Level(severity="WARN", is_on=series.last > limits["warn"] * usual, is_off=series.last < limits["clear"] * usual,
-                  value=series.last, threshold=limits["warn"] * usual,
-                  detail=f"{series.last:.3g} s, usually {usual:.3g} s{phase}")]  # fmt: skip
 
 
 def _mean_above(history: History, key: str, count: int, limits: Limits) -> list[Level] | None:
