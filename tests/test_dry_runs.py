@@ -113,6 +113,6 @@ def test_the_guard_sees_what_it_forbids(empty: Path):
 def test_the_plan_counts_what_will_be_done(capfd: pytest.CaptureFixture[str]):
     settings = ["num_steps=10", "optimizer.updates_per_batch=4", "evaluation.every_steps=4", "evaluation.temperature=0"]
     work = only_json(call(capfd, "train", "countdown_nano", *settings, "--dry-run", "--json")[1])["work"]
-    assert work["batches_of_rollouts"] == 3 and work["completions_per_batch"] == 128 and work["completions"] == 384
+    assert work["batches_of_rollouts"] == 3 and work["completions_per_batch"] == 256 and work["completions"] == 768
     assert work["evaluations"] == 4, "steps 0, 4, 8 and 10"
     assert work["evaluation_completions"] == 4 * 500, "greedy: one per problem"
