@@ -61,12 +61,15 @@ class Translated:
     """A recipe, and what it does not say.
 
     Example:
-        Translated(tree={"sampling": {"group_size": 2}}, remarks=("data.val_files=x: gradus writes the data",))
+        Translated(tree={"sampling": {"group_size": 2}}, remarks=("data.val_files=x: gradus writes the data",),
+                   taken=frozenset({"actor_rollout_ref.rollout.n"}))
     """
 
     tree: dict[str, Any]
     """Nested, without ``tasks`` where the data do not name them."""
     remarks: tuple[str, ...]
+    taken: frozenset[str]
+    """verl's keys whose value the tree has, or that it makes needless."""
 
 
 def recipe_of(settings: Mapping[str, Any], facts: Facts | None = None) -> Translated:
@@ -103,7 +106,7 @@ def recipe_of(settings: Mapping[str, Any], facts: Facts | None = None) -> Transl
         leaves |= {f"tasks.{source.split('/')[1]}": {} for source in sources}
     else:
         remarks.insert(0, "tasks: name yours; the data's data_source says nothing that gradus knows")
-    return Translated(tree=_nested(leaves), remarks=tuple(remarks))
+    return Translated(tree=_nested(leaves), remarks=tuple(remarks), taken=frozenset(done | set(extra)))
 
 
 _Part = tuple[dict[str, Any], list[str], set[str]]
