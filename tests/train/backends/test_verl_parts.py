@@ -25,10 +25,10 @@ from gradus.rollout.local import LocalEngine
 from gradus.rollout.rollout import sample_seeds
 from gradus.rundir import read_jsonl
 from gradus.train.backends import verl_place
-from gradus.train.backends.verl_cpu import Seeds, Server
 from gradus.train.backends.verl_optimizer import ScheduledAdamW
 from gradus.train.backends.verl_place import PACKAGES, PYTHON, check_answers, end, interpreter, need_verl, own_ray, tied
 from gradus.train.backends.verl_records import Read, groups_of, metrics_of
+from gradus.train.backends.verl_server import Seeds, Server
 from gradus.train.backends.verl_settings import VERSION
 from gradus.train.backends.verl_weights import load_adapter, load_weights, saved_files, saved_weights
 from gradus.train.optimizer import Optimizer, learning_rate_at

@@ -137,7 +137,9 @@ class Broken(Toy):
         from dataclasses import replace
         return replace(super().problem(**raw), task="broken")
     def score(self, problem, text, *, finish="stop"):
-        raise RuntimeError("it always raises")
+        if problem.id.split("/")[1] == "train":
+            raise RuntimeError("it always raises")
+        return super().score(problem, text, finish=finish)
 
 TASKS.add("broken", Broken)
 """
