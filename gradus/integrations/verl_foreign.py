@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from gradus.integrations.verl_compose import composed
 from gradus.integrations.verl_facts import facts_of
 from gradus.integrations.verl_recipe import Translated, recipe_of
 from gradus.integrations.verl_script import Script
+from gradus.train.backends.verl_compose import composed
 from gradus.train.backends.verl_lint import lint
 from gradus.train.backends.verl_place import installed, interpreter, place_faults
 from gradus.train.backends.verl_settings import VERSION

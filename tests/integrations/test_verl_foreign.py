@@ -15,13 +15,13 @@ import pytest
 from gradus import load_task
 from gradus.cli import main as cli
 from gradus.integrations.verl import write_parquet
-from gradus.integrations.verl_compose import composed
 from gradus.integrations.verl_facts import facts_of
 from gradus.integrations.verl_foreign import judged
 from gradus.integrations.verl_recipe import recipe_of
 from gradus.integrations.verl_script import MAX_BYTES, read_script, value_of
 from gradus.keys import flatten, leaves
 from gradus.recipe import resolve
+from gradus.train.backends.verl_compose import composed
 from gradus.train.backends.verl_place import PYTHON, need_verl
 from gradus.train.backends.verl_settings import A
 
@@ -317,12 +317,13 @@ def test_what_does_not_go_together_is_refused(arguments):
 
 @pytest.mark.slow
 def test_verl_itself_is_asked(tmp_path, monkeypatch):
-    monkeypatch.delenv(PYTHON)
+    monkeypatch.undo()
     try:
         python = need_verl()
     except ValueError as error:
         pytest.skip(str(error))
-    found = composed(python, {"trainer.nodes": 2, f"{A}.rollout.name": "vllm", "trainer.nnodes": 1, "+trainer.mine": 3})
+    settings = {"trainer.nodes": 2, f"{A}.rollout.name": "vllm", "trainer.nnodes": 1, "+trainer.mine": 3}
+    found = composed(python, settings, is_whole=False)
     assert [one.text for one in found] == ["trainer.nodes is no setting of this release"]
     found = judged(read_script(script(tmp_path, COUNTDOWN)))
     assert not any("not asked" in remark for remark in found.remarks)

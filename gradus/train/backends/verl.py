@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 from gradus import durable
@@ -23,6 +24,7 @@ from gradus.policy.load import resolve_address
 from gradus.train.address import at_address
 from gradus.train.backends.batches import steps_per_batch
 from gradus.train.backends.verl_check import differences
+from gradus.train.backends.verl_compose import composed
 from gradus.train.backends.verl_place import LAST_LINES, check_answers, end, environment, need_verl, own_ray, tied
 from gradus.train.backends.verl_plan import Planned, write_plan
 from gradus.train.backends.verl_records import Read, groups_of, metrics_of
@@ -83,8 +85,9 @@ class VerlSession(Session):
 
 def train(start: Start, problems: Problems | None = None) -> dict[str, Any]:
     """Trains ``start`` to its last step with verl and returns a summary. As `train.loop.train` otherwise."""
-    need_verl()
-    config = start.resolved.config
+    python, config = need_verl(), start.resolved.config
+    if extra := config.backend.extra:
+        refuse_unknown(python, extra)
     if config.backend.ray_address is not None:
         check_answers(config.backend.ray_address)
     with opened(start, problems or load_problems(config), VerlSession) as session:
@@ -100,6 +103,12 @@ def train(start: Start, problems: Problems | None = None) -> dict[str, Any]:
                 while session.state.step < config.num_steps:
                     follow_batch(session, child, planned, lambda: evaluate_now(session, evaluator))
         return {**session.summary(), "comparison": evaluator.against_base()}
+
+
+def refuse_unknown(python: Path, extra: Mapping[str, Any]) -> None:
+    """ValueError with each key of ``backend.extra`` that this verl does not know, before anything is started."""
+    if found := composed(python, extra, is_whole=False):
+        raise ValueError("\n".join(f"backend.extra: {one.text}; correct or remove it" for one in found))
 
 
 class Child:
@@ -233,10 +242,6 @@ class Child:
         """verl's end before its time, with its last words in ``events.log``."""
         lines = self._log.read_text(encoding="utf-8", errors="replace").splitlines()
         self._session.run.log("error", "\n".join(["verl's last lines:", *lines[-LAST_LINES:]]))
-        is_unknown = [line for line in lines if "Could not override" in line or "is not in struct" in line]
-        if is_unknown:
-            why = f"verl does not know a setting of backend.extra: {is_unknown[0].strip()[:300]}"
-            return Exit(Code.USAGE, why, hint="correct backend.extra, or remove it")
         named = [line for line in lines if "Error" in line or "Exception" in line]
         why = f": {named[-1].strip()[:300]}" if named else ""
         return Exit(

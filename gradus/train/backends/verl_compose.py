@@ -49,15 +49,15 @@ json.dump(found, sys.stdout)
 check asks for vLLM, which may not be there."""
 
 
-def composed(python: Path, settings: Mapping[str, Any]) -> list[Finding]:
-    """What verl in ``python`` says of settings; values that only a shell could know are left out, and then verl's
-    check of the whole too. ValueError where it cannot be asked.
+def composed(python: Path, settings: Mapping[str, Any], *, is_whole: bool = True) -> list[Finding]:
+    """What verl in ``python`` says of settings; of a whole run's also what its own check says, unless values are left out
+    that only a shell could know. ValueError where it cannot be asked.
 
     Example:
-        composed(need_verl(), {"trainer.nodes": 2})[0].text  # "trainer.nodes is no setting of this release"
+        composed(need_verl(), {"trainer.nodes": 2}, is_whole=False)[0].text  # "trainer.nodes is no setting of this release"
     """
     known = {key: hydra_value(value) for key, value in settings.items() if "$" not in str(value)}
-    question = json.dumps({"settings": known, "is_whole": len(known) == len(settings)})
+    question = json.dumps({"settings": known, "is_whole": is_whole and len(known) == len(settings)})
     try:
         answer = subprocess.run(
             [str(python), "-c", _SCRIPT], input=question, env=environment({}), capture_output=True, text=True,
