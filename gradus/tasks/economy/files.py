@@ -13,6 +13,7 @@ from gradus.tasks.economy.contexts import split_of
 from gradus.tasks.economy.errors import DataError, LeakageError
 from gradus.tasks.economy.facts import FIELDS
 from gradus.tasks.economy.memory import FEATURES, Memory
+from gradus.tasks.economy.options import EconomyTaskConfig
 from gradus.tasks.economy.reward import SOURCE
 from gradus.tasks.economy.seed_reward import SOURCE as SEED_SOURCE
 from gradus.tasks.economy.values import Values
@@ -59,8 +60,8 @@ def options_that_differ(source: str, options: Mapping[str, Any]) -> list[str]:
         raise ValueError(
             f"source={source!r} has no manifest.json; write it with: gradus prepare economy --out {source}"
         )
-    made = json.loads(manifest.read_text(encoding="utf-8")).get("options", {})
-    return [name for name in _SHAPING if made.get(name) != options[name]]
+    made = EconomyTaskConfig().model_dump() | json.loads(manifest.read_text(encoding="utf-8")).get("options", {})
+    return [name for name in _SHAPING if made[name] != options[name]]
 
 
 def read_memory(source: str) -> Memory | None:

@@ -27,20 +27,20 @@ def served(
     if not len(rows):
         return wanted, intended, rationed
     n = wanted.shape[-1]
-    order = shocks.order_of(rows)
+    order, rank = shocks.order_of(rows)
     wanted_RN, supply_R = wanted.reshape(-1, n)[rows], supply.ravel()[rows]
-    in_turn = np.take_along_axis(wanted_RN, order, axis=1)
-    up_to = np.cumsum(in_turn, axis=1)
+    up_to = np.take(wanted_RN, order + (np.arange(len(rows)) * n)[:, None])
+    np.cumsum(up_to, axis=1, out=up_to)
     num_full = (up_to <= supply_R[:, None]).sum(axis=1)  # up_to never falls
     is_cut = num_full < n
-    rows, order, num_full, up_to = rows[is_cut], order[is_cut], num_full[is_cut], up_to[is_cut]
-    supply_R, each = supply_R[is_cut], np.arange(len(rows))
-    rank = np.empty_like(order)
-    rank[each[:, None], order] = np.arange(n)
+    if not is_cut.all():
+        rows, order, rank, num_full = rows[is_cut], order[is_cut], rank[is_cut], num_full[is_cut]
+        up_to, wanted_RN, supply_R = up_to[is_cut], wanted_RN[is_cut], supply_R[is_cut]
+    each = np.arange(len(rows))
     before = np.where(num_full > 0, up_to[each, num_full - 1], 0.0)
-    bought = wanted_RN[is_cut] * (rank < num_full[:, None])
-    bought[each, order[each, num_full]] = np.maximum(supply_R - before, 0.0)
     is_short = rank >= num_full[:, None]
+    bought = np.where(is_short, 0.0, wanted_RN)
+    bought[each, order[each, num_full]] = np.maximum(supply_R - before, 0.0)
     quantity, paid = wanted.copy(), intended.copy()
     price_R = np.broadcast_to(price, demand.shape).ravel()[rows]
     quantity.reshape(-1, n)[rows], rationed.reshape(-1, n)[rows] = bought, is_short

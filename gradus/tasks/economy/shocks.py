@@ -53,7 +53,7 @@ class Shocks:
         Shocks(work_u=[0.2, 0.9], order=[1, 0], wage_u=[0.5, 0.5], price_u=0.5)
     """
 
-    __slots__ = ("_keys", "_order", "price_u", "wage_u", "work_u")
+    __slots__ = ("_keys", "_order", "_rank", "price_u", "wage_u", "work_u")
 
     def __init__(self, work_u: ArrayLike, order: ArrayLike, wage_u: ArrayLike, price_u: ArrayLike) -> None:
         """Raises ValueError for a draw outside [0, 1), an order that is none, shapes that do not fit."""
@@ -62,6 +62,7 @@ class Shocks:
         self.price_u = np.atleast_1d(_uniform("price_u", price_u, 1))
         self._order: NDArray[np.int64] | None = np.atleast_2d(_permutations(order))
         self._keys: Floats | None = None
+        self._rank: NDArray[np.int64] | None = None
         shapes = {"work_u": self.work_u.shape, "wage_u": self.wage_u.shape, "order": self._order.shape}
         if len({shape[1] for shape in shapes.values()}) > 1 or any(len(shape) != 2 for shape in shapes.values()):
             raise ValueError(f"shocks have the shapes {shapes}; each needs [economies, households]")
@@ -71,7 +72,7 @@ class Shocks:
         """Shocks from draws that are known to be good; the order of ``keys`` is worked out only where goods are short."""
         shocks = cls.__new__(cls)
         shocks.work_u, shocks.wage_u, shocks.price_u = work_u, wage_u, price_u
-        shocks._order, shocks._keys = None, keys
+        shocks._order, shocks._rank, shocks._keys = None, None, keys
         return shocks
 
     @property
@@ -87,13 +88,18 @@ class Shocks:
             self._order = np.argsort(self._keys, axis=-1, kind="stable")
         return self._order
 
-    def order_of(self, rows: NDArray[np.int64]) -> NDArray[np.int64]:
-        """Orders for some rows of [..., B] economies counted through, [len(rows), N]; axes before B share orders."""
+    def order_of(self, rows: NDArray[np.int64]) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+        """(order, rank) of some rows of [..., B] economies counted through, each [len(rows), N]: who is served k-th, and
+        as which each household is served. Axes before B share orders."""
         source = self._order if self._order is not None else self._keys
         assert source is not None
-        if self._order is None and len(rows) < len(source):
-            return np.argsort(source[rows % len(source)], axis=-1, kind="stable")
-        return self.order[rows % len(source)]
+        if len(rows) >= len(source):
+            if self._rank is None:
+                self._rank = _inverse(self.order)
+            return self.order[rows % len(source)], self._rank[rows % len(source)]
+        chosen = source[rows % len(source)]
+        order = chosen if self._order is not None else np.argsort(chosen, axis=-1, kind="stable")
+        return order, _inverse(order)
 
 
 class ShockSeries:
@@ -159,11 +165,18 @@ class ShockSeries:
             return Shocks.drawn(self.work_u[month], self._keys[month], self.wage_u[month], self.price_u[month])
         shocks = Shocks.__new__(Shocks)
         shocks.work_u, shocks.wage_u, shocks.price_u = self.work_u[month], self.wage_u[month], self.price_u[month]
-        shocks._order, shocks._keys = self.order[month], None
+        shocks._order, shocks._rank, shocks._keys = self.order[month], None, None
         return shocks
 
     def __iter__(self):
         return (self[month] for month in range(len(self)))
+
+
+def _inverse(order: NDArray[np.int64]) -> NDArray[np.int64]:
+    """The place of each household in its row's order."""
+    rank = np.empty_like(order)
+    np.put_along_axis(rank, order, np.arange(order.shape[-1])[None], axis=-1)
+    return rank
 
 
 def _with_batch(array: NDArray, name: str) -> NDArray:
