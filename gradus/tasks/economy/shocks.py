@@ -91,15 +91,13 @@ class Shocks:
     def order_of(self, rows: NDArray[np.int64]) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
         """(order, rank) of some rows of [..., B] economies counted through, each [len(rows), N]: who is served k-th, and
         as which each household is served. Axes before B share orders."""
-        source = self._order if self._order is not None else self._keys
-        assert source is not None
-        if len(rows) >= len(source):
-            if self._rank is None:
-                self._rank = _inverse(self.order)
-            return self.order[rows % len(source)], self._rank[rows % len(source)]
-        chosen = source[rows % len(source)]
-        order = chosen if self._order is not None else np.argsort(chosen, axis=-1, kind="stable")
-        return order, _inverse(order)
+        if self._order is None and self._keys is not None and len(rows) < len(self._keys):
+            order = np.argsort(self._keys[rows % len(self._keys)], axis=-1, kind="stable")
+            return order, _inverse(order)
+        if self._rank is None:
+            self._rank = _inverse(self.order)
+        places = rows % len(self.order)
+        return self.order[places], self._rank[places]
 
 
 class ShockSeries:
