@@ -108,13 +108,20 @@ def _device(facts: RunFacts) -> str | None:
 
 def seen_at_first(facts: RunFacts) -> str:
     """What training then saw of what a probe forecasts; empty where it did not record it."""
-    mixed, solved = (facts.metrics.values(f"rollout/{name}")[:FIRST_STEPS] for name in ("mixed_frac", "solve_rate"))
+    mixed, solved = (
+        [
+            value
+            for step, value in zip(facts.metrics.steps, facts.metrics.column(f"rollout/{name}"), strict=True)
+            if 0 < step <= FIRST_STEPS and value is not None
+        ]
+        for name in ("mixed_frac", "solve_rate")
+    )
     if not mixed or not solved:
         return ""
     return (
-        f"Seen in the first {len(mixed)} steps of training: {percent(mean(mixed))} of the groups mixed, "
-        f"{percent(mean(solved))} of the completions right ({percent(solved[0])} at the first step, "
-        f"{percent(solved[-1])} at step {len(solved)})."
+        f"Seen in the first {min(FIRST_STEPS, facts.metrics.last_step)} steps of training: {percent(mean(mixed))} of the "
+        f"groups mixed, {percent(mean(solved))} of the completions right ({percent(solved[0])} in the first batch, "
+        f"{percent(solved[-1])} in the last of them)."
     )
 
 

@@ -18,10 +18,12 @@ from pathlib import Path
 
 import pytest
 
+from gradus.evaluation.probe import Plan, read
 from gradus.report import html, write_report
 from gradus.report.directory import RunFacts
 from gradus.report.page import Page
 from gradus.rundir import RunDirectory
+from tests.evaluation.evaluation_rows import made_rows
 from tests.report.hostile import PAYLOADS
 from tests.report.made_run import make_run
 
@@ -327,3 +329,24 @@ def test_tables_of_a_task_are_shown(run, tmp_path):
         assert words in page
     (folder / "comparison_tables.json").write_text("[1]")
     assert any("comparison_tables.json" in one for one in RunFacts.of(folder).damaged)
+
+
+def test_the_first_steps_stand_beside_the_probes_forecast(tmp_path):
+    """By hand from the rows: the means of what the first 20 steps recorded; rows without the metric do not count."""
+    folder = make_run(tmp_path / "made", num_steps=30, eval_every=30, num_problems=4)
+    rows = [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]
+    for row in rows:
+        if row["step"] % 2 == 0:  # two updates learn from each batch
+            row.pop("rollout/mixed_frac", None)
+            row.pop("rollout/solve_rate", None)
+    (folder / "metrics.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    first = [row for row in rows if 0 < row["step"] <= 20 and "rollout/mixed_frac" in row]
+    means = [sum(row[f"rollout/{name}"] for row in first) / len(first) for name in ("mixed_frac", "solve_rate")]
+    words = "Seen in the first 20 steps of training: {:.1f} % of the groups mixed, {:.1f} % of the completions right"
+    assert len(first) == 10 and "Seen in the first" not in rendered(folder), "there is no forecast yet"
+    probe = read(made_rows([3, 8, 0, 8], 8), Plan(group_size=8, problems_per_step=4, max_tokens=9), settings={})
+    (folder / "probe.json").write_text(json.dumps(probe.to_json()))
+    page = rendered(folder)
+    assert "of the policy before its first step" in page and words.format(*(100 * mean for mean in means)) in page
+    write_report(folder)
+    assert json.loads((folder / "report.json").read_text())["seen_at_first"].startswith("Seen in the first 20 steps")
