@@ -1,5 +1,6 @@
 """Conditions of the rules about what is asked, answered and paid: groups without signal, cut, long, repeated and unusable
-answers, rewards against solutions, held-out evaluations, empty buckets (H-08 to H-18). Which rule has which: `rules.py`.
+answers, rewards against solutions, held-out evaluations, empty buckets, fewer right answers (H-08 to H-18, H-21). Which
+rule has which: `rules.py`.
 """
 
 from __future__ import annotations
@@ -7,7 +8,7 @@ from __future__ import annotations
 import math
 from typing import NamedTuple
 
-from gradus.health.history import SOLVED, History
+from gradus.health.history import NUM_REFERENCE, SOLVED, History
 from gradus.health.rule import Level, Limits, Setting, Severity
 
 _WARN_AND_CRIT: tuple[tuple[Severity, str], ...] = (("WARN", "warn"), ("CRIT", "crit"))
@@ -223,6 +224,28 @@ def decisions_collapse(history: History, setting: Setting, limits: Limits) -> li
     detail = f"{worst.removeprefix('output_std/')} has {ratios[worst]:.0%} of the spread it had"
     return [Level(severity="WARN", is_on=ratios[worst] < limits["warn"], is_off=ratios[worst] > limits["clear"],
                   value=ratios[worst], threshold=limits["warn"], detail=detail)]  # fmt: skip
+
+
+def solving_falls(history: History, setting: Setting, limits: Limits) -> list[Level] | None:
+    """H-21: fewer completions are right than in the first 20 steps, by much and by more than noise. Where a curriculum
+    changes the mix of problems the rate may fall by design, and nothing is said."""
+    if not history.has(SOLVED) or any(history.named("curriculum/requested/")):
+        return None
+    series = history.series(SOLVED)
+    if len(series) < NUM_REFERENCE + _FALL_STEPS:
+        return None
+    value, before = series.mean(_FALL_STEPS), series.mean(NUM_REFERENCE, back=len(series) - NUM_REFERENCE)
+    error = math.sqrt(
+        series.squared_error(_FALL_STEPS) + series.squared_error(NUM_REFERENCE, back=len(series) - NUM_REFERENCE)
+    )
+    threshold = limits["warn"] * before
+    is_on = value < threshold and before - value > 3 * error
+    detail = f"{value:.0%} of the completions are right, {before:.0%} in the first {NUM_REFERENCE} steps"
+    return [Level(severity="WARN", is_on=is_on, is_off=value > limits["clear"] * before, value=value,
+                  threshold=threshold, detail=detail)]  # fmt: skip
+
+
+_FALL_STEPS = 10
 
 
 def unusable(history: History, setting: Setting, limits: Limits) -> list[Level] | None:

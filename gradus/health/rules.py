@@ -1,4 +1,4 @@
-"""The rules of run health, H-01 to H-20: what each watches, its limits, and the words that explain it.
+"""The rules of run health, H-01 to H-21: what each watches, its limits, and the words that explain it.
 
 `loss` is never watched: with one update per batch it is near 0 by construction, and so is the share of clipped tokens.
 Limits can be replaced by name (``health.rules.H-13.warn=0.5``). docs/health.md says how each is to be read.
@@ -133,6 +133,13 @@ RULES: tuple[Rule, ...] = (
         limits={"warn": 5.0, "clear": 2.0},
         causes=("disk, scorer or engine stall", "the machine is shared"),
         actions=("look at the phase that grew", "gradus doctor"),
+    ),
+    Rule(
+        id="H-21", watches=("rollout/solve_rate",), check=answers.solving_falls, text="fewer and fewer answers are right",
+        limits={"warn": 0.6, "clear": 0.8},
+        causes=("too high a learning rate, or no warm-up", "the reward asks for something else than the answer"),
+        actions=("begin anew from model.path=RUN@best", "lower optimizer.learning_rate",
+                 "set optimizer.warmup_steps or algorithm.kl_coef"),
     ),
 )  # fmt: skip
 """In the order of their numbers."""

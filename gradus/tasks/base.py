@@ -166,7 +166,7 @@ class Task(abc.ABC):
         return {}
 
     def health_rules(self) -> Sequence[Rule]:
-        """Rules of run health of its own, beside H-01 to H-20; their ids begin with the task's name."""
+        """Rules of run health of its own, beside H-01 to H-21; their ids begin with the task's name."""
         return ()
 
 

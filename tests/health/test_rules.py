@@ -92,6 +92,7 @@ SICK: list[tuple[str, str, dict[str, Curve]]] = [
     ("H-19", "WARN", {"train/skipped": at(7, value=1.0, other=0.0)}),
     ("H-19", "CRIT", {"replay": lambda t: float(t >= 60)}),
     ("H-20", "WARN", {"time/step_seconds": after(100, lambda t: 60.0, 10.0)}),
+    ("H-21", "WARN", {SOLVE: after(40, ramp(0.5, 0.1, 20), 0.5)}),
 ]
 SILENT: list[tuple[str, dict[str, Curve]]] = [
     ("H-01", {"entropy": lambda t: ramp(0.2, 0.3)(t) * noisy(1, 0.08)(t)}),  # type: ignore[operator]
@@ -130,6 +131,9 @@ SILENT: list[tuple[str, dict[str, Curve]]] = [
     ("H-18", {"curriculum/fallback_frac": lambda t: 0.0}),
     ("H-19", {"train/skipped": lambda t: 0.0}),
     ("H-20", {"time/step_seconds": noisy(10, 0.4)}),
+    ("H-21", {SOLVE: noisy(0.3, 0.3)}),
+    ("H-21", {SOLVE: ramp(0.5, 0.35)}),
+    ("H-21", {SOLVE: after(40, ramp(0.5, 0.1, 20), 0.5), "curriculum/requested/easy": ramp(0.7, 0.2)}),
 ]
 
 
@@ -153,7 +157,7 @@ def test_a_healthy_curve_is_not(rule: str, curves: dict[str, Curve]):
 
 def test_every_rule_has_a_sick_and_a_healthy_curve_and_a_place_in_the_documents():
     ids = [rule.id for rule in RULES]
-    assert ids == [f"H-{number:02}" for number in range(1, 21)]
+    assert ids == [f"H-{number:02}" for number in range(1, 22)]
     assert {rule for rule, _, _ in SICK} == {rule for rule, _ in SILENT} == set(ids)
 
 
