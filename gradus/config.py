@@ -140,10 +140,13 @@ class SamplingConfig(Section):
 class EngineConfig(Section):
     """What samples."""
 
-    name: Literal["local", "scripted"] = "local"
-    """``local``: own sampler in this process. ``scripted``: the task's oracle with an error rate, for dry runs."""
+    name: Literal["local", "vllm", "scripted"] = "local"
+    """``local``: own sampler in this process. ``vllm``: vLLM in this process. ``scripted``: the task's oracle with an
+    error rate, for dry runs."""
     batch_size: PositiveInt = Field(default=128, json_schema_extra=INEXACT)
     """Completions decoded at the same time; the rest waits in a queue."""
+    gpu_memory_frac: Annotated[float, Field(gt=0, le=1)] = Field(default=0.3, json_schema_extra=INEXACT)
+    """Share of a GPU's memory that vLLM takes while it samples; the update has it in between."""
     error_rate: Share = 0.5
     """Share of wrong completions of the ``scripted`` engine."""
 

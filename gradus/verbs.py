@@ -62,6 +62,7 @@ def run(
     makes a warning of a disk that is too small."""
     from gradus.data.order import sampler_for
     from gradus.data.problems import fingerprint, load_answers, load_problems
+    from gradus.rollout.engine import need_vllm
     from gradus.tracking.sinks import check_installed
     from gradus.train.interrupt import catch_signals
     from gradus.train.launch import joined
@@ -85,6 +86,8 @@ def run(
             return open_existing(config, tuple(overrides), **options)
         for name in resolved.config.tracking.sinks:  # before a run exists
             check_installed(name)
+        if resolved.config.engine.name == "vllm":
+            need_vllm()
         return open_run(resolved, runs_dir=runs_folder() if runs_dir is None else runs_dir, **options)
 
     if isinstance(config, Path):

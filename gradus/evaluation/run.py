@@ -38,6 +38,16 @@ def make_engine(config: Config, policy: Policy, tasks: Mapping[str, Task]) -> En
         from gradus.rollout.scripted import ScriptedEngine
 
         return ScriptedEngine(dict(tasks), error_rate=config.engine.error_rate)
+    if config.engine.name == "vllm":
+        from gradus.rollout.vllm import VllmEngine
+
+        return VllmEngine.of(
+            policy,
+            max_tokens=config.sampling.max_tokens,
+            max_prompt_tokens=config.sampling.max_prompt_tokens,
+            memory_frac=config.engine.gpu_memory_frac,
+            batch_size=config.engine.batch_size,
+        )
     from gradus.rollout.local import LocalEngine
 
     return LocalEngine(policy, batch_size=config.engine.batch_size)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Protocol
@@ -53,6 +54,20 @@ class Engine(Protocol):
         ...
 
 
+def need_vllm() -> None:
+    """ValueError where vLLM is missing."""
+    if importlib.util.find_spec("vllm") is None:
+        raise ValueError(
+            "engine.name=vllm needs the package vllm, which is not part of any extra: install the release for your GPU "
+            "(pip install vllm), or use engine.name=local"
+        )
+
+
 ENGINES: Registry[type[Engine]] = Registry(
-    "engine", {"local": "gradus.rollout.local:LocalEngine", "scripted": "gradus.rollout.scripted:ScriptedEngine"}
+    "engine",
+    {
+        "local": "gradus.rollout.local:LocalEngine",
+        "scripted": "gradus.rollout.scripted:ScriptedEngine",
+        "vllm": "gradus.rollout.vllm:VllmEngine",
+    },
 )

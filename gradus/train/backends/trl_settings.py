@@ -87,6 +87,9 @@ IMAGES: Mapping[str, Image] = {
     "sampling.max_redraws": Refused("TRL never draws a group again", "remove it"),
     "engine.name": Ours("completions are sampled by `generate` of transformers; evaluations by gradus' own sampler"),
     "engine.batch_size": Ours(),
+    "engine.gpu_memory_frac": Refused(
+        "TRL has settings of its own for vLLM", "give vllm_gpu_memory_utilization in backend.extra"
+    ),
     "engine.error_rate": Refused("TRL samples from the policy", "remove it"),
     "algorithm.name": Sets("loss_type", "scale_rewards", "importance_sampling_level"),
     "algorithm.advantage": Sets("scale_rewards", "reward_weights"),

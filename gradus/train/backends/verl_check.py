@@ -49,6 +49,9 @@ IMAGES: Mapping[str, Image] = {
     "sampling.max_redraws": Refused("the order of problems is fixed before verl starts", "remove it"),
     "engine.name": Sets(f"{A}.rollout.name", says="gradus' own sampler on a CPU, vLLM on a GPU"),
     "engine.batch_size": Sets(f"{A}.rollout.max_num_seqs"),
+    "engine.gpu_memory_frac": Refused(
+        "verl has a key of its own", "give actor_rollout_ref.rollout.gpu_memory_utilization in backend.extra"
+    ),
     "engine.error_rate": Refused("verl samples from the policy", "remove it"),
     "algorithm.name": Sets("algorithm.adv_estimator", f"{A}.actor.policy_loss.loss_mode"),
     "algorithm.advantage": Sets("algorithm.adv_estimator", "algorithm.norm_adv_by_std_in_grpo"),
