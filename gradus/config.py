@@ -367,4 +367,14 @@ class Config(Section):
                 f"curriculum.problems_per_step={problems} is not a multiple of optimizer.updates_per_batch={updates}; "
                 f"use {max(1, problems // updates) * updates} or {(problems // updates + 1) * updates}"
             )
+        if self.engine.name == "vllm" and self.model.load_in_4bit:
+            raise ValueError(
+                "engine.name=vllm takes no weights that model.load_in_4bit=true has rounded; set engine.name=local, or "
+                "model.load_in_4bit=false"
+            )
+        if self.engine.name == "vllm" and self.backend.name != "native":
+            raise ValueError(
+                f"engine.name=vllm samples for the native trainer, and backend.name={self.backend.name} has its own way to "
+                "vLLM (docs/trl.md, docs/verl.md); remove engine.name"
+            )
         return self

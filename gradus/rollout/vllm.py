@@ -2,12 +2,14 @@
 
 vLLM never reads the policy from a disk: it is built from the model's shape alone, and all weights come from the policy.
 Under LoRA the base weights are sent once and the adapter after every update, unmerged: merged into bfloat16 it would be
-another policy. Each completion has its own seed; its log-probabilities are those of the sampled distribution. How far
-they are from the trainer's is measured in every update (``sampling/*`` of the metrics; health rule H-07).
+another policy. Each completion has its own seed; its log-probabilities are those of the sampled distribution. That they
+are the trainer's is checked when the first weights have been sent, and measured in every update (``sampling/*`` of the
+metrics; health rule H-07).
 """
 
 from __future__ import annotations
 
+import contextlib
 import os
 import tempfile
 from collections.abc import Callable, Iterator, Sequence
@@ -17,13 +19,22 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from gradus.policy.adapters import save_model
 from gradus.policy.load import Policy
+from gradus.policy.logprobs import completion_logprobs
 from gradus.rollout.engine import Request, Sampling, need_vllm
-from gradus.types import Completion
+from gradus.types import Completion, Problem
 
 LONGEST_PROMPT = 4096
 """Prompt tokens that room is kept for where ``sampling.max_prompt_tokens`` does not say."""
-_ADAPTED = "base_model.model."
+TOLERANCE = {torch.float32: 1e-3}
+"""Largest distance of a log-probability from the trainer's at the start (nats), by dtype."""
+COARSE = 0.5
+"""The same for narrower types: both sides round, in another order."""
+_RANKS = (8, 16, 32, 64, 128, 256, 320, 512)
+"""Adapters' ranks that vLLM keeps room for."""
+_Sampled = tuple[tuple[int, ...], tuple[float, ...], bool]
+"""Tokens of a completion, their log-probabilities, whether it ended by itself."""
 
 
 class VllmEngine:
@@ -54,6 +65,7 @@ class VllmEngine:
         memory_frac: float,
         batch_size: int,
     ) -> None:
+        """ValueError where vLLM is missing, or cannot serve this policy."""
         need_vllm()
         self._policy = policy
         self._options = {
@@ -65,10 +77,12 @@ class VllmEngine:
         self._is_gpu = policy.device.type == "cuda"
         self._is_lora = hasattr(policy.model, "peft_config")
         self._step: int | None = None
+        self._is_asleep = False
         self._adapter: Any = None
         self._folder = tempfile.TemporaryDirectory(dir="/dev/shm" if Path("/dev/shm").is_dir() else None)
         self._longest = _longest(policy, max_tokens, max_prompt_tokens)
-        self._llm = self._start(memory_frac, batch_size)
+        with _own_threads():
+            self._llm = self._start(memory_frac, batch_size)
 
     def _start(self, memory_frac: float, batch_size: int) -> Any:
         """vLLM with the shape of the policy and no weights yet."""
@@ -88,13 +102,14 @@ class VllmEngine:
         return LLM(
             str(shape),
             skip_tokenizer_init=True,
+            generation_config="vllm",  # no defaults of the model's own
             load_format="dummy",
             dtype=str(next(base.parameters()).dtype).removeprefix("torch."),
             max_model_len=self._longest,
             max_num_seqs=batch_size,
             gpu_memory_utilization=memory_frac,
-            logprobs_mode="processed_logprobs",
-            enable_prefix_caching=True,
+            logprobs_mode="processed_logprobs",  # after the temperature
+            enable_prefix_caching=True,  # so that a group's prompt is computed once
             enable_sleep_mode=self._is_gpu,
             enforce_eager=not self._is_gpu,
             **lora,
@@ -115,13 +130,8 @@ class VllmEngine:
                 f"a prompt of {longest} tokens and sampling.max_tokens={sampling.max_tokens} need more than the "
                 f"{self._longest} places that vLLM was started with; set sampling.max_prompt_tokens={longest}"
             )
-        if self._is_gpu and self._step is not None:
-            self._llm.wake_up()
-        if policy_step != self._step:
-            self._send_weights(policy_step)
-        done = self._run(requests, sampling, poll)
-        if self._is_gpu:
-            self._llm.sleep(level=1)  # its memory is the update's until the next call
+        with self._awake(policy_step):
+            done = self._run(requests, sampling, poll)
         return [
             tuple(
                 Completion(
@@ -136,10 +146,30 @@ class VllmEngine:
             for index, request in enumerate(requests)
         ]
 
-    def _run(
-        self, requests: Sequence[Request], sampling: Sampling, poll: Callable[[], None]
-    ) -> dict[str, tuple[tuple[int, ...], tuple[float, ...], bool]]:
-        """Tokens, log-probabilities and whether it ended by itself, of each completion."""
+    @contextlib.contextmanager
+    def _awake(self, step: int) -> Iterator[None]:
+        """vLLM with the weights after ``step`` updates; on a GPU its memory is the update's afterwards."""
+        is_first, is_stale = self._step is None, step != self._step
+        if self._is_asleep:
+            self._llm.wake_up(tags=["weights"])
+        if is_stale:
+            self._send_weights(step)
+        if self._is_asleep:
+            self._llm.wake_up(tags=["kv_cache"])
+            self._is_asleep = False
+        if is_stale:
+            self._llm.reset_prefix_cache()  # keys and values of the former weights
+        if is_first:
+            self._check()
+        try:
+            yield
+        finally:
+            if self._is_gpu:
+                self._llm.sleep(level=1)
+                self._is_asleep = True
+
+    def _run(self, requests: Sequence[Request], sampling: Sampling, poll: Callable[[], None]) -> dict[str, _Sampled]:
+        """All completions, by index of the request and of the seed."""
         from vllm import SamplingParams
 
         engine, names = self._llm.llm_engine, list[str]()
@@ -153,13 +183,14 @@ class VllmEngine:
                         temperature=sampling.temperature,
                         max_tokens=sampling.max_tokens,
                         seed=seed,
-                        logprobs=0,
+                        logprobs=0,  # of the sampled token alone
                         stop_token_ids=list(self._policy.stop_tokens),
+                        ignore_eos=True,  # the line above says what ends a completion
                         detokenize=False,
                     ),
                     lora_request=self._adapter,
                 )
-        done: dict[str, tuple[tuple[int, ...], tuple[float, ...], bool]] = {}
+        done: dict[str, _Sampled] = {}
         try:
             while engine.has_unfinished_requests():
                 poll()
@@ -178,26 +209,72 @@ class VllmEngine:
 
     @torch.no_grad()
     def _send_weights(self, step: int) -> None:
-        """Makes vLLM's weights those of the policy, and forgets what it computed with others."""
+        """Makes vLLM's weights those of the policy; under LoRA only the adapter changes."""
         if self._step is None or not self._is_lora:
             self._llm.collective_rpc("reload_weights", kwargs={"weights_iterator": _weights(self._policy.model)})
+            self._llm.apply_model(_pack_head)
         if self._is_lora:
             from vllm.lora.request import LoRARequest
 
             if self._adapter is not None:
                 self._llm.llm_engine.remove_lora(self._adapter.lora_int_id)
-            folder = Path(self._folder.name) / f"adapter-{step}"
-            self._policy.model.save_pretrained(folder)  # type: ignore[operator]
-            self._adapter = LoRARequest(f"step {step}", step + 1, str(folder))
-        self._llm.reset_prefix_cache()
+            with tempfile.TemporaryDirectory(dir=self._folder.name) as folder:
+                save_model(self._policy.model, Path(folder))
+                self._adapter = LoRARequest(f"step {step}", step + 1, folder)
+                self._llm.llm_engine.add_lora(self._adapter)  # reads the folder
         self._step = step
+
+    def _check(self) -> None:
+        """ValueError where vLLM's model is not ours: weights that it did not take, another reading of the config."""
+        vocabulary = self._policy.vocabulary_size
+        prompt = tuple(place * 7919 % vocabulary for place in range(1, 7))
+        request = Request(problem=_NO_PROBLEM, prompt_tokens=prompt, seeds=(0,))
+        tokens, theirs, _ = self._run([request], Sampling(temperature=1.0, max_tokens=4), lambda: None)["0/0"]
+        was_training = self._policy.model.training
+        self._policy.model.eval()
+        with torch.no_grad():
+            ours, _ = completion_logprobs(
+                self._policy.model, prompts=[prompt], completions=[tokens], prompt_of=[0], temperature=1.0
+            )
+        self._policy.model.train(was_training)
+        gap = float((ours[0].cpu() - torch.tensor(theirs)).abs().max())
+        dtype = next(_base(self._policy.model).parameters()).dtype
+        if not gap <= (limit := TOLERANCE.get(dtype, COARSE)):
+            raise ValueError(
+                f"vLLM's log-probabilities are {gap:.4f} from the trainer's (allowed in {dtype}: {limit:g}): it would sample "
+                f"from another policy than {self._policy.source}; use engine.name=local"
+            )
 
     def close(self) -> None:
         """Gives vLLM's memory back."""
+        self._llm.llm_engine.engine_core.shutdown()
         del self._llm
         self._folder.cleanup()
         if self._is_gpu:
             torch.cuda.empty_cache()
+
+
+_NO_PROBLEM = Problem(id="check", task="", messages=(), truth={}, domain="", difficulty=0.0)
+
+
+@contextlib.contextmanager
+def _own_threads() -> Iterator[None]:
+    """On a CPU vLLM changes torch's number of threads and takes `torch.set_num_threads` away; both are put back."""
+    change, count = torch.set_num_threads, torch.get_num_threads()
+    try:
+        yield
+    finally:
+        torch.set_num_threads = change
+        torch.set_num_threads(count)
+
+
+def _pack_head(model: Any) -> None:
+    """On a CPU vLLM multiplies by packed copies of its weights. Where the output head is tied to the embedding, new
+    weights reach the embedding's copy alone; the head's is made again here. Elsewhere this changes nothing."""
+    head = getattr(model, "lm_head", None)
+    head = getattr(head, "base_layer", head)
+    if getattr(head, "quant_method", None) is not None:
+        head.quant_method.process_weights_after_loading(head)
 
 
 def _base(model: Any) -> Any:
@@ -215,9 +292,11 @@ def _weights(model: Any) -> Iterator[tuple[str, Tensor]]:
 def _lora_rank(model: Any) -> int:
     """The rank that vLLM keeps room for: one of those it knows, at least the adapter's."""
     rank = max(config.r for config in model.peft_config.values())
-    known = [size for size in (8, 16, 32, 64, 128, 256, 320, 512) if size >= rank]
+    known = [size for size in _RANKS if size >= rank]
     if not known:
-        raise ValueError(f"model.lora.rank={rank} is more than the 512 that vLLM can serve; use engine.name=local")
+        raise ValueError(
+            f"model.lora.rank={rank} is more than the {_RANKS[-1]} that vLLM can serve; use engine.name=local"
+        )
     return known[0]
 
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import contextlib
 import datetime
+import importlib.util
 import os
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
@@ -72,6 +73,15 @@ def examine(config: Config, kind: str, environment: Mapping[str, str] = os.envir
         strategy=strategy,
         notes=tuple(_unused(config, environment)) if size > 1 else (),
     )
+
+
+def need_deepspeed() -> None:
+    """ValueError where DeepSpeed is missing."""
+    if importlib.util.find_spec("deepspeed") is None:
+        raise ValueError(
+            "parallel.strategy=zero2 and zero3 need the package deepspeed; install gradus[parallel] (make "
+            "extras-parallel), or use parallel.strategy=fsdp2"
+        )
 
 
 def _strategy(config: Config, environment: Mapping[str, str], size: int) -> tuple[Strategy, list[str]]:
@@ -182,6 +192,8 @@ def joined(config: Config, kind: str) -> Iterator[Launch]:
     """Examines the launch and joins the other processes until the end of the ``with``. Alone it does nothing."""
     try:
         launch = examine(config, kind)
+        if launch.strategy.startswith("zero"):
+            need_deepspeed()
     except ValueError:
         if os.environ.get("RANK", "0") != "0":
             console.hush()  # the first process says the same

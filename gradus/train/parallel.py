@@ -24,6 +24,8 @@ from gradus.train.optimizer import Optimizer
 
 def optimizer_for(policy: Policy, config: OptimizerConfig, ranks: Ranks, strategy: Strategy) -> Optimizer:
     """The optimizer of ``strategy``, which may share out the policy's weights at once. ValueError where it cannot."""
+    if strategy != "ddp":
+        in_one_dtype(policy)
     if strategy == "fsdp2":
         return ShardedOptimizer(policy, config, ranks)
     if strategy in ("zero2", "zero3"):
@@ -31,6 +33,16 @@ def optimizer_for(policy: Policy, config: OptimizerConfig, ranks: Ranks, strateg
 
         return ZeroOptimizer(policy, config, ranks, stage=int(strategy[-1]))
     return Optimizer(policy, config, ranks)
+
+
+def in_one_dtype(policy: Policy) -> None:
+    """Adapters take the dtype of their base: weights that are shared out together have one. The optimizer's float32
+    masters keep what their updates come to, as they do for all weights in bfloat16."""
+    frozen = {parameter.dtype for parameter in policy.model.parameters() if not parameter.requires_grad}
+    assert len(frozen) <= 1, f"frozen weights of {frozen}"
+    for dtype in frozen:
+        for _, parameter in policy.trainable():
+            parameter.data = parameter.data.to(dtype)
 
 
 class Root(nn.Module):

@@ -6,7 +6,7 @@ micro-batches is ours, and clipping is by the norm of the sum. Its state goes in
 
 from __future__ import annotations
 
-import importlib.util
+import importlib
 import os
 import warnings
 from collections.abc import Iterator
@@ -25,15 +25,6 @@ from gradus.train.parallel import Root
 MOMENTS = ("step", "exp_avg", "exp_avg_sq")
 
 
-def need_deepspeed() -> None:
-    """ValueError where DeepSpeed is missing."""
-    if importlib.util.find_spec("deepspeed") is None:
-        raise ValueError(
-            "parallel.strategy=zero2 and zero3 need the package deepspeed; install gradus[parallel] (make "
-            "extras-parallel), or use parallel.strategy=fsdp2"
-        )
-
-
 class ZeroOptimizer(Optimizer):
     """AdamW whose state DeepSpeed shares out among the processes.
 
@@ -44,7 +35,6 @@ class ZeroOptimizer(Optimizer):
     is_sharded = True
 
     def __init__(self, policy: Policy, config: OptimizerConfig, ranks: Ranks, *, stage: int) -> None:
-        need_deepspeed()
         warnings.filterwarnings("ignore", message="`torch.distributed", category=FutureWarning)  # at every step
         if policy.device.type == "cpu":
             _on_cpu()

@@ -101,12 +101,13 @@ def test_a_stopped_run_goes_on_with_the_same_bits(strategy, policy, tmp_path):
     assert len(rows) == 5 and all(row["grad_norm"] > 0 for row in rows[1:])
 
 
-@pytest.mark.parametrize("file", [pytest.param("zero2", marks=ZERO), pytest.param("zero3", marks=ZERO), "fsdp2"])
+@pytest.mark.parametrize("file", STRATEGIES)
 def test_the_files_for_accelerate_do_what_they_say(file, policy, tmp_path):
     launcher = ("accelerate.commands.launch", "--config_file", f"recipes/accelerate/{file}.yaml")
-    text = trained(tmp_path, policy, num_steps=2, launcher=launcher, ACCELERATE_USE_CPU="true")
-    assert f"2 processes, {file}:" in text
-    manifest = json.loads((tmp_path / "run/checkpoints/step_000002/MANIFEST.json").read_text())
+    told: dict[str, Any] = {"launcher": launcher, "ACCELERATE_USE_CPU": "true"}
+    assert f"2 processes, {file}:" in trained(tmp_path, policy, num_steps=2, **told)
+    assert "resumes" in trained(tmp_path, policy, num_steps=3, **told)
+    manifest = json.loads((tmp_path / "run/checkpoints/step_000003/MANIFEST.json").read_text())
     assert (manifest["world_size"], manifest["strategy"]) == (2, file)
 
 

@@ -5,6 +5,7 @@ A scenario returns what its process found; a start costs seconds of imports, so 
 
 from __future__ import annotations
 
+import importlib
 import json
 import os
 import socket
@@ -17,8 +18,10 @@ from typing import Any
 
 import torch
 
-from gradus.config import OptimizerConfig
+from gradus.config import LoraConfig, ModelConfig, OptimizerConfig
 from gradus.exits import Exit
+from gradus.policy.adapters import add_lora
+from gradus.policy.load import Policy
 from gradus.rollout.ranks import ALONE, Ranks
 from gradus.train.batch import collate
 from gradus.train.interrupt import Interrupted
@@ -62,30 +65,67 @@ def together(scenario: str, folder: Path, *, size: int = 2, **environment: str) 
     return [torch.load(folder / f"{scenario}-{rank}.pt", weights_only=True) for rank in range(size)]
 
 
-def learned(ranks: Ranks = ALONE, strategy: Strategy = "ddp") -> dict[str, Any]:
+def adapted(dtype: torch.dtype = torch.float32) -> Policy:
+    """A policy whose adapters learn, and change something already; without them it is its own reference."""
+    policy = policy_of(dtype)
+    policy.model.requires_grad_(False)
+    policy.model = add_lora(policy.model, ModelConfig(lora=LoraConfig(rank=4)), seed=0)
+    with torch.no_grad():
+        for name, parameter in policy.trainable():
+            parameter.add_(0.02) if "lora_B" in name else None
+    return policy
+
+
+KINDS: dict[str, Callable[[], Policy]] = {
+    "plain": policy_of,
+    "bfloat16": lambda: policy_of(torch.bfloat16),
+    "adapters": adapted,
+    "adapters on bfloat16": lambda: adapted(torch.bfloat16),
+}
+"""What is learned: all weights, adapters beside frozen ones; in float32, in bfloat16 with float32 masters."""
+
+
+def learned(ranks: Ranks = ALONE, strategy: Strategy = "ddp", kind: str = "plain") -> dict[str, Any]:
     """What updates on stored rollouts come to: the metrics and the gradient of each, and the weights of the last."""
-    policy, reference = policy_of(), policy_of()
-    optimizer = optimizer_for(policy, OptimizerConfig(learning_rate=1e-4), ranks, strategy)
-    take_step, gradients = optimizer.step, list[dict[str, torch.Tensor]]()
+    policy = KINDS[kind]()
+    reference = None if "adapters" in kind else policy_of(policy.trainable()[0][1].dtype).model
+    config = OptimizerConfig(learning_rate=1e-4)
+    optimizer = optimizer_for(policy, config, ranks, strategy)
+    take_step, gradients, norms = optimizer.step, list[dict[str, torch.Tensor]](), list[float]()
+    clip = optimizer.clip
+
+    def clipped() -> float:
+        norms.append(clip())
+        return norms[-1]
 
     def step(**options: Any) -> None:
-        if not strategy.startswith("zero"):  # DeepSpeed keeps them to itself
-            gradients.append({name: _whole(parameter.grad).clone() for name, parameter in policy.trainable()})
+        is_zero = strategy.startswith("zero")
+        scale = min(1.0, config.max_grad_norm / (norms[-1] + 1e-6)) if is_zero else 1.0  # DeepSpeed clips in its step
+        whole = _deepspeeds if is_zero else _whole
+        gradients.append({name: scale * whole(parameter).float() for name, parameter in policy.trainable()})
         take_step(**options)
 
-    optimizer.step = step  # type: ignore[method-assign]
+    optimizer.step, optimizer.clip = step, clipped  # type: ignore[method-assign]
     metrics = []
     for groups, chosen in UPDATES:
         batch = collate(groups, algorithm=chosen.algorithm, max_tokens=16)
         rate = replace(chosen, learning_rate=1e-4)
-        metrics.append(update(policy, optimizer, batch, rate, reference=reference.model, ranks=ranks))
+        metrics.append(update(policy, optimizer, batch, rate, reference=reference, ranks=ranks))
     whole = optimizer.full_weights() if optimizer.has_copy else policy.trainable()
-    weights = {name: value.detach().clone() for name, value in whole}
+    weights = {name: value.detach().float().clone() for name, value in whole}
     return {"metrics": metrics, "gradients": gradients, "weights": weights}
 
 
-def _whole(value: Any) -> torch.Tensor:
-    return value.full_tensor() if hasattr(value, "full_tensor") else value
+def _whole(parameter: Any) -> torch.Tensor:
+    """The gradient of a parameter, whatever part of it is here."""
+    gradient = parameter.grad
+    return gradient.full_tensor() if hasattr(gradient, "full_tensor") else gradient.clone()
+
+
+def _deepspeeds(parameter: Any) -> torch.Tensor:
+    """The same, from where DeepSpeed keeps it until its step. All processes must ask."""
+    utilities: Any = importlib.import_module("deepspeed.utils")
+    return utilities.safe_get_full_grad(parameter).clone()
 
 
 def raised(work: Callable[[], object]) -> list[Any]:
@@ -118,7 +158,7 @@ def whole(folder: Path) -> dict[str, Any]:
     found: dict[str, Any] = {"summary": json.dumps(summary)}
     with joined(config, "train") as launch:
         ranks = launch.ranks
-        found |= {"ddp": learned(ranks), "fsdp2": learned(ranks, "fsdp2")}
+        found |= {"ddp": learned(ranks)} | {f"fsdp2, {kind}": learned(ranks, "fsdp2", kind) for kind in KINDS}
         found["order"] = ranks.joined(ranks.gather(ranks.part(range(5))))
         found["from_first"] = ranks.from_first(lambda: os.environ["RANK"])
         found["value_error"] = fails(ranks, 1, ValueError("sampling.max_tokens=0; use 1"))
@@ -129,6 +169,18 @@ def whole(folder: Path) -> dict[str, Any]:
         )
         found["disagree"] = raised(lambda: ranks.agree("the number", ranks.rank))
     return found
+
+
+def zero(folder: Path) -> dict[str, Any]:
+    """The updates under both stages of DeepSpeed, with every kind of policy."""
+    from tests.train.runs import config_of
+
+    with joined(config_of(folder / "policy"), "train") as launch:
+        return {
+            f"{strategy}, {kind}": learned(launch.ranks, strategy, kind)
+            for strategy in ("zero2", "zero3")
+            for kind in KINDS
+        }
 
 
 if __name__ == "__main__":
