@@ -27,6 +27,8 @@ DEAD_FRAC = 1 / 8
 """Rows that may be finished and still in the batch before it is compacted: compaction copies the cache."""
 REFILL_FRAC = 1 / 4
 """Free places that make a refill worth a prefill."""
+LARGE_VOCABULARY, BLOCK = 8192, 256
+"""From how many tokens on the vocabulary is searched by blocks, and their size."""
 
 
 class LocalEngine:
@@ -306,10 +308,13 @@ class _Batch:
 def draw(logits_SV: Tensor, uniform_S: Tensor, temperature: float) -> tuple[Tensor, Tensor]:
     """Tokens by inversion of the cumulative distribution, and their log-probabilities (nats, at ``temperature``).
 
-    Temperature 0 takes the most likely token; its log-probability is that at temperature 1.
+    Temperature 0 takes the most likely token; its log-probability is that at temperature 1. ``logits_SV`` may be
+    overwritten.
     """
     if temperature == 0:
         token_S = logits_SV.argmax(dim=1)
+    elif logits_SV.shape[1] >= LARGE_VOCABULARY:
+        return _draw_by_blocks(logits_SV if temperature == 1.0 else logits_SV.div_(temperature), uniform_S)
     else:
         logits_SV = logits_SV if temperature == 1.0 else logits_SV / temperature
         cumulative_SV = torch.softmax(logits_SV, dim=1).cumsum(dim=1)
@@ -318,6 +323,28 @@ def draw(logits_SV: Tensor, uniform_S: Tensor, temperature: float) -> tuple[Tens
         # Rounding can lift the threshold to the very end, where no token is left.
         token_S = torch.where(token_S < logits_SV.shape[1], token_S, logits_SV.argmax(dim=1))
     return token_S, logits_SV.gather(1, token_S[:, None])[:, 0] - logits_SV.logsumexp(dim=1)
+
+
+def _draw_by_blocks(logits_SV: Tensor, uniform_S: Tensor) -> tuple[Tensor, Tensor]:
+    """The same inversion with one exponential per logit: first the block of the vocabulary, by the blocks' sums, then the
+    token within it. Overwrites ``logits_SV``."""
+    vocabulary = logits_SV.shape[1]
+    exps_SV = logits_SV.sub_(logits_SV.amax(dim=1, keepdim=True)).exp_()
+    whole = vocabulary // BLOCK * BLOCK
+    sums = exps_SV[:, :whole].unflatten(1, (-1, BLOCK)).sum(dim=2)
+    if whole < vocabulary:
+        sums = torch.cat((sums, exps_SV[:, whole:].sum(dim=1, keepdim=True)), dim=1)
+    ends = sums.double().cumsum(dim=1)
+    threshold_S1 = uniform_S[:, None] * ends[:, -1:]
+    block_S1 = torch.searchsorted(ends, threshold_S1, right=True).clamp(max=ends.shape[1] - 1)
+    rest_S1 = threshold_S1 - ends.gather(1, block_S1) + sums.gather(1, block_S1)
+    places = block_S1 * BLOCK + torch.arange(BLOCK, device=logits_SV.device)
+    inside = exps_SV.gather(1, places.clamp(max=vocabulary - 1)).double().masked_fill_(places >= vocabulary, 0.0)
+    found_S1 = torch.searchsorted(inside.cumsum(dim=1), rest_S1, right=True)
+    # Rounding can lift what is left of the threshold to the block's very end.
+    found_S1 = torch.where(found_S1 < BLOCK, found_S1, inside.argmax(dim=1, keepdim=True))
+    chosen_S = inside.gather(1, found_S1)[:, 0]
+    return places.gather(1, found_S1)[:, 0], (chosen_S.log() - ends[:, -1].log()).to(uniform_S.dtype)
 
 
 def uniforms(seeds: Sequence[int], count: int) -> Tensor:

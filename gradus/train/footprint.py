@@ -18,8 +18,8 @@ from gradus.config import Config
 
 PROCESS_BYTES = 520_000_000
 """A process with torch, transformers and a task, on a CPU, before it loads a model (measured: torch 2.13, x86-64)."""
-CHUNK_ELEMENTS = 1 << 24
-"""As `policy.logprobs.CHUNK_ELEMENTS`, which cannot be imported without torch; a test holds them equal."""
+CHUNK_ELEMENTS, TILE_ELEMENTS, TILE_VOCABULARY = 1 << 24, 1 << 22, 8192
+"""As in `policy.logprobs`, which cannot be imported without torch; a test holds them equal."""
 _FIRST_COLUMNS = 64
 """Own positions that the sampler's cache begins with; it grows by doubling."""
 _CHARACTERS_PER_TOKEN = 3
@@ -161,7 +161,8 @@ def _update(config: Config, shape: Shape, prompt: int, width: int, *, is_head_tr
     queries = shape.heads * shape.head_width
     layer = 6 * shape.hidden + 7 * queries + 4 * shape.inner
     saved = shape.layers * shape.hidden + layer if config.model.gradient_checkpointing else shape.layers * layer
-    chunk = min(CHUNK_ELEMENTS, own * shape.vocabulary)
+    is_tiled = config.model.device in ("cpu", "auto") and shape.vocabulary > 2 * TILE_VOCABULARY
+    chunk = min(TILE_ELEMENTS if is_tiled else CHUNK_ELEMENTS, own * shape.vocabulary)
     logits = chunk * (4 * 2 + (0 if width == 4 else width))
     head = shape.vocabulary * shape.hidden * width if is_head_trained else 0
     return tokens * saved * width + logits + head

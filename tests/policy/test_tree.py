@@ -96,10 +96,16 @@ def test_order_of_completions_never_matters():
         torch.testing.assert_close(second[name], gradient, rtol=1e-12, atol=1e-12)
 
 
-def test_size_of_the_vocabulary_chunk_never_matters(monkeypatch):
+TILED = {"TILE_VOCABULARY": 50, "TILE_ELEMENTS": 350}
+"""Tiles of 7 tokens by 50 of the vocabulary, the last of them narrower."""
+
+
+@pytest.mark.parametrize("sizes", [{"CHUNK_ELEMENTS": 3 * SIZES["vocab_size"]}, TILED], ids=["chunks", "tiles"])
+def test_how_the_logits_are_cut_never_matters(monkeypatch, sizes):
     model = tree_model("starcoder2", dtype=torch.float64)
     logp, entropy, gradients = shared(model, torch.float64)
-    monkeypatch.setattr(logprobs_module, "CHUNK_ELEMENTS", 3 * SIZES["vocab_size"])
+    for name, value in sizes.items():
+        monkeypatch.setattr(logprobs_module, name, value)
     other_logp, other_entropy, other = shared(model, torch.float64)
     torch.testing.assert_close(other_logp, logp, rtol=1e-12, atol=1e-12)
     torch.testing.assert_close(other_entropy, entropy, rtol=1e-12, atol=1e-12)
@@ -108,7 +114,10 @@ def test_size_of_the_vocabulary_chunk_never_matters(monkeypatch):
 
 
 @pytest.mark.parametrize("softcap", [None, 2.0])
-def test_head_gradient_against_finite_differences(softcap):
+@pytest.mark.parametrize("sizes", [{}, {"TILE_VOCABULARY": 3, "TILE_ELEMENTS": 9}], ids=["whole", "tiles"])
+def test_head_gradient_against_finite_differences(monkeypatch, softcap, sizes):
+    for name, value in sizes.items():
+        monkeypatch.setattr(logprobs_module, name, value)
     torch.manual_seed(0)
     head = torch.nn.Linear(5, 17).double()
     hidden = torch.randn(4, 5, dtype=torch.float64, requires_grad=True)
@@ -122,6 +131,32 @@ def test_head_gradient_against_finite_differences(softcap):
         return head_logprobs(hidden, linear, targets, temperature=0.8, softcap=softcap)
 
     assert torch.autograd.gradcheck(call, (hidden, head.weight, head.bias))
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+def test_tiles_of_a_large_vocabulary_are_those_of_a_plain_softmax(dtype):
+    torch.manual_seed(0)
+    size = 2 * logprobs_module.TILE_VOCABULARY + 1001
+    head = torch.nn.Linear(16, size, bias=False).to(dtype)
+    torch.nn.init.normal_(head.weight, std=2.0)
+    hidden = torch.randn(600, 16).to(dtype).requires_grad_()
+    targets = torch.randint(0, size, (600,))
+    factors, others = torch.randn(600), torch.randn(600)
+
+    def results(compute):
+        head.weight.grad = hidden.grad = None
+        logp, entropy = compute()
+        (logp @ factors + entropy @ others).backward()
+        return logp.detach(), entropy.detach(), head.weight.grad.float(), hidden.grad.float()
+
+    def plain():
+        logp = torch.log_softmax(head(hidden).float() / 0.7, dim=1)
+        return logp.gather(1, targets[:, None])[:, 0], -(logp.exp() * logp).sum(dim=1)
+
+    ours = results(lambda: head_logprobs(hidden, head, targets, temperature=0.7))
+    for mine, other in zip(ours, results(plain), strict=True):
+        limit = 2e-6 if dtype == torch.float32 else 0.02
+        assert (mine - other).norm() <= limit * other.norm()
 
 
 def test_a_completion_of_one_token_needs_no_own_attention():

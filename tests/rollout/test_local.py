@@ -6,7 +6,7 @@ import torch
 from gradus.policy.load import Policy
 from gradus.policy.logprobs import completion_logprobs
 from gradus.rollout.engine import Request, Sampling
-from gradus.rollout.local import LocalEngine, draw, uniforms
+from gradus.rollout.local import LARGE_VOCABULARY, LocalEngine, draw, uniforms
 from gradus.types import Problem
 from tests.models import CONFIGS, SIZES, random_tokens, tree_model
 
@@ -125,6 +125,24 @@ def test_draws_follow_the_distribution():
     tokens, logprobs = draw(logits.expand(len(uniform), -1), uniform, 1.0)
     assert (torch.bincount(tokens, minlength=5) / len(uniform) - logits.exp()).abs().max() < 1e-3
     torch.testing.assert_close(logprobs, logits[tokens])
+
+
+@pytest.mark.parametrize("size", [LARGE_VOCABULARY, LARGE_VOCABULARY + 57])
+def test_draws_from_a_large_vocabulary_are_the_plain_ones(size):
+    generator = torch.Generator().manual_seed(0)
+    logits = torch.randn(64, size, generator=generator) * 3
+    logits[:, 5::3] = float("-inf")
+    logits[0, :-1] = float("-inf")
+    for uniform in (torch.rand(64, generator=generator), torch.zeros(64), torch.full((64,), 1 - 2**-24)):
+        tokens, logprobs = draw(logits.clone(), uniform, 0.7)
+        exact = torch.log_softmax(logits.double() / 0.7, dim=1)
+        ends = exact.exp().cumsum(dim=1)
+        here = torch.arange(64)
+        assert (ends[here, tokens] >= uniform * ends[:, -1] - 1e-6).all()
+        assert (ends[here, tokens] - exact[here, tokens].exp() <= uniform * ends[:, -1] + 1e-6).all()
+        assert torch.isfinite(logprobs).all(), "no token without probability"
+        torch.testing.assert_close(logprobs.double(), exact[here, tokens], atol=1e-5, rtol=1e-5)
+        assert logprobs.dtype == torch.float32
 
 
 def test_uniform_numbers_are_uniform_and_independent_of_each_other():

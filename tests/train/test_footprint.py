@@ -41,7 +41,8 @@ def test_a_config_of_another_kind_is_no_guess(tmp_path):
 
 
 def test_the_chunk_of_logits_is_the_one_that_is_used():
-    assert module.CHUNK_ELEMENTS == logprobs.CHUNK_ELEMENTS
+    for name in ("CHUNK_ELEMENTS", "TILE_ELEMENTS", "TILE_VOCABULARY"):
+        assert getattr(module, name) == getattr(logprobs, name)
 
 
 def test_what_costs_memory_is_counted_so():
