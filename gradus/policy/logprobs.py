@@ -16,7 +16,7 @@ from gradus.policy.tree import PackedTree
 
 CHUNK_ELEMENTS = 1 << 24
 """Logits alive at one time (64 MB in float32; the gradient of an entropy bonus holds three such tensors, all else two)."""
-TILE_ELEMENTS, TILE_VOCABULARY = 1 << 22, 8192
+TILE_ELEMENTS, TILE_VOCABULARY = 1 << 21, 4096
 """The same on a CPU with a large vocabulary, and how much of the vocabulary is gone through at a time: what was just
 computed is then still in the cache."""
 

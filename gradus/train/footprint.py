@@ -18,7 +18,7 @@ from gradus.config import Config
 
 PROCESS_BYTES = 520_000_000
 """A process with torch, transformers and a task, on a CPU, before it loads a model (measured: torch 2.13, x86-64)."""
-CHUNK_ELEMENTS, TILE_ELEMENTS, TILE_VOCABULARY = 1 << 24, 1 << 22, 8192
+CHUNK_ELEMENTS, TILE_ELEMENTS, TILE_VOCABULARY = 1 << 24, 1 << 21, 4096
 """As in `policy.logprobs`, which cannot be imported without torch; a test holds them equal."""
 _FIRST_COLUMNS = 64
 """Own positions that the sampler's cache begins with; it grows by doubling."""
