@@ -26,7 +26,7 @@ from gradus.rollout.ranks import ALONE, Ranks
 from gradus.train.batch import collate
 from gradus.train.interrupt import Interrupted
 from gradus.train.launch import Strategy, joined
-from gradus.train.parallel import optimizer_for
+from gradus.train.parallel import in_one_dtype, optimizer_for
 from gradus.train.update import update
 from tests.train.test_update import GROUPS, policy_of, settings
 
@@ -88,6 +88,7 @@ KINDS: dict[str, Callable[[], Policy]] = {
 def learned(ranks: Ranks = ALONE, strategy: Strategy = "ddp", kind: str = "plain") -> dict[str, Any]:
     """What updates on stored rollouts come to: the metrics and the gradient of each, and the weights of the last."""
     policy = KINDS[kind]()
+    in_one_dtype(policy)  # as the strategies that share weights out do
     reference = None if "adapters" in kind else policy_of(policy.trainable()[0][1].dtype).model
     config = OptimizerConfig(learning_rate=1e-4)
     optimizer = optimizer_for(policy, config, ranks, strategy)
