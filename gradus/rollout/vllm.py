@@ -10,6 +10,7 @@ metrics; health rule H-07).
 from __future__ import annotations
 
 import contextlib
+import importlib
 import os
 import tempfile
 from collections.abc import Callable, Iterator, Sequence
@@ -92,14 +93,13 @@ class VllmEngine:
         if not self._is_gpu:
             os.environ.setdefault("VLLM_CPU_KVCACHE_SPACE", "1")
             os.environ.setdefault("VLLM_CPU_OMP_THREADS_BIND", "nobind")
-        from vllm import LLM
-
+        vllm: Any = importlib.import_module("vllm")
         base = _base(self._policy.model)
         shape = Path(self._folder.name) / "shape"
         base.config.architectures = [type(base).__name__]
         base.config.save_pretrained(shape)
         lora = {"enable_lora": True, "max_lora_rank": _lora_rank(self._policy.model)} if self._is_lora else {}
-        return LLM(
+        return vllm.LLM(
             str(shape),
             skip_tokenizer_init=True,
             generation_config="vllm",  # no defaults of the model's own
@@ -170,8 +170,7 @@ class VllmEngine:
 
     def _run(self, requests: Sequence[Request], sampling: Sampling, poll: Callable[[], None]) -> dict[str, _Sampled]:
         """All completions, by index of the request and of the seed."""
-        from vllm import SamplingParams
-
+        vllm: Any = importlib.import_module("vllm")
         engine, names = self._llm.llm_engine, list[str]()
         for index, request in enumerate(requests):
             for place, seed in enumerate(request.seeds):
@@ -179,7 +178,7 @@ class VllmEngine:
                 engine.add_request(
                     names[-1],
                     {"prompt_token_ids": list(request.prompt_tokens)},
-                    SamplingParams(
+                    vllm.SamplingParams(
                         temperature=sampling.temperature,
                         max_tokens=sampling.max_tokens,
                         seed=seed,
@@ -214,13 +213,12 @@ class VllmEngine:
             self._llm.collective_rpc("reload_weights", kwargs={"weights_iterator": _weights(self._policy.model)})
             self._llm.apply_model(_pack_head)
         if self._is_lora:
-            from vllm.lora.request import LoRARequest
-
+            requests: Any = importlib.import_module("vllm.lora.request")
             if self._adapter is not None:
                 self._llm.llm_engine.remove_lora(self._adapter.lora_int_id)
             with tempfile.TemporaryDirectory(dir=self._folder.name) as folder:
                 save_model(self._policy.model, Path(folder))
-                self._adapter = LoRARequest(f"step {step}", step + 1, folder)
+                self._adapter = requests.LoRARequest(f"step {step}", step + 1, folder)
                 self._llm.llm_engine.add_lora(self._adapter)  # reads the folder
         self._step = step
 
@@ -271,9 +269,9 @@ def _own_threads() -> Iterator[None]:
 def _pack_head(model: Any) -> None:
     """On a CPU vLLM multiplies by packed copies of its weights. Where the output head is tied to the embedding, new
     weights reach the embedding's copy alone; the head's is made again here. Elsewhere this changes nothing."""
-    head = getattr(model, "lm_head", None)
-    head = getattr(head, "base_layer", head)
-    if getattr(head, "quant_method", None) is not None:
+    head: Any = getattr(model, "lm_head", None)
+    head = getattr(head, "base_layer", head)  # of one that adapters stand around
+    if hasattr(head, "quant_method"):
         head.quant_method.process_weights_after_loading(head)
 
 
