@@ -11,6 +11,7 @@ import os
 import socket
 import subprocess
 import sys
+import time
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -41,28 +42,37 @@ UPDATES = (
 
 
 def together(scenario: str, folder: Path, *, size: int = 2, **environment: str) -> list[dict[str, Any]]:
-    """Runs ``scenario`` in ``size`` processes and returns what each of them found, by rank."""
-    with socket.socket() as found:
-        found.bind(("127.0.0.1", 0))
-        port = str(found.getsockname()[1])
-    common = {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": port, "WORLD_SIZE": str(size), **environment}
+    """Runs ``scenario`` in ``size`` processes and returns what each of them found, by rank. One that fails ends all."""
+    ports = {"MASTER_PORT": free_port(), "SECOND_PORT": free_port()}
+    common = {"MASTER_ADDR": "127.0.0.1", "WORLD_SIZE": str(size), **ports, **environment}
+    logs = [folder / f"{scenario}-{rank}.log" for rank in range(size)]
     processes = [
         subprocess.Popen(
             [sys.executable, "-m", "tests.train.two_processes", scenario, str(folder)],
             env={**os.environ, **common, "RANK": str(rank), "LOCAL_RANK": str(rank)},
-            stdout=subprocess.PIPE,
+            stdout=log.open("w"),
             stderr=subprocess.STDOUT,
-            text=True,
         )
-        for rank in range(size)
+        for rank, log in enumerate(logs)
     ]
+    deadline = time.monotonic() + SECONDS
     try:
-        said = [process.communicate(timeout=SECONDS)[0] for process in processes]
+        while any(process.poll() is None for process in processes) and not any(each.poll() for each in processes):
+            assert time.monotonic() < deadline, "out of time"
+            time.sleep(0.1)
     finally:
         for process in processes:
             process.kill()
-    assert [process.returncode for process in processes] == [0] * size, "\n".join(said)
+            process.wait()
+    assert [process.returncode for process in processes] == [0] * size, "\n".join(log.read_text() for log in logs)
     return [torch.load(folder / f"{scenario}-{rank}.pt", weights_only=True) for rank in range(size)]
+
+
+def free_port() -> str:
+    """A port that nobody listens on."""
+    with socket.socket() as found:
+        found.bind(("127.0.0.1", 0))
+        return str(found.getsockname()[1])
 
 
 def adapted(dtype: torch.dtype = torch.float32) -> Policy:
@@ -157,6 +167,7 @@ def whole(folder: Path) -> dict[str, Any]:
     config = config_of(folder / "policy", num_steps=2, evaluation={"num_problems": 3, "samples_per_problem": 2})
     summary = run("train", config, runs_dir=folder / "two")
     found: dict[str, Any] = {"summary": json.dumps(summary)}
+    os.environ["MASTER_PORT"] = os.environ["SECOND_PORT"]  # the first may still be the run's, in the other process
     with joined(config, "train") as launch:
         ranks = launch.ranks
         found |= {"ddp": learned(ranks)} | {f"fsdp2, {kind}": learned(ranks, "fsdp2", kind) for kind in KINDS}
