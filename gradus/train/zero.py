@@ -143,7 +143,7 @@ class ZeroOptimizer(Optimizer):
 
     def says(self) -> str:
         """What came of it, in one line."""
-        total = sum(parameter.numel() for _, parameter in self._named)
+        total = sum(getattr(parameter, "ds_numel", parameter.numel()) for _, parameter in self._named)
         held = sum(part.numel() for part in self._parts())
         return f"DeepSpeedEngine, ZeRO-{self._stage}: {held:,} of {total:,} trained elements in this process"
 

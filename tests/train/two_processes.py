@@ -124,7 +124,7 @@ def learned(ranks: Ranks = ALONE, strategy: Strategy = "ddp", kind: str = "plain
         metrics.append(update(policy, optimizer, batch, rate, reference=reference, ranks=ranks))
     whole = optimizer.full_weights() if optimizer.has_copy else policy.trainable()
     weights = {name: value.detach().float().clone() for name, value in whole}
-    return {"metrics": metrics, "gradients": gradients, "weights": weights}
+    return {"metrics": metrics, "gradients": gradients, "weights": weights, "says": optimizer.says()}
 
 
 def _whole(parameter: Any) -> torch.Tensor:
