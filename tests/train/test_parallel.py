@@ -99,7 +99,7 @@ def test_two_processes_learn_what_one_learns_under_deepspeed(folder):
         for kind in KINDS:
             learn_as_one(found, f"{strategy}, {kind}", kind)
             held, total = re.findall(r"[\d,]{2,}", found[0][f"{strategy}, {kind}"]["says"].split(":")[1])
-            assert abs(2 * int(held.replace(",", "")) - int(total.replace(",", ""))) <= 64, "half, with some padding"
+            assert abs(2 * int(held.replace(",", "")) - int(total.replace(",", ""))) <= 256, "half, with some padding"
 
 
 def test_a_run_of_two_processes_is_that_of_one(folder, found):
