@@ -167,7 +167,7 @@ def test_a_state_of_verl_that_is_not_whole_is_refused(policy, tmp_path):
 def test_a_signal_ends_all_processes_and_the_run_goes_on(policy, tmp_path):
     config = config_of(policy, num_steps=40, checkpoint={"every_steps": 1})
     recipe = tmp_path / "recipe.yaml"
-    recipe.write_text(config.model_dump_json())
+    recipe.write_text(config.model_dump_json(exclude_unset=True))
     command = [sys.executable, "-m", "gradus", "train", str(recipe)]
     process = subprocess.Popen(command, cwd=tmp_path, env=os.environ | {"GRADUS_RUNS_DIR": str(tmp_path)})
     folder = tmp_path / "run"
@@ -178,7 +178,7 @@ def test_a_signal_ends_all_processes_and_the_run_goes_on(policy, tmp_path):
     assert process.wait(120) == Code.INTERRUPTED
     assert not processes_of(folder)
     taken = runs.metrics(tmp_path)[-1]["step"]
-    later = json.loads((folder / "status.json").read_text())
+    later = json.loads((folder / "run.json").read_text())
     assert later["status"] == "interrupted" and 1 <= taken < 40
 
 
