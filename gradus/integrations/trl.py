@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from gradus.tasks.base import Task
+from gradus.train.backends.scoring import paid
 from gradus.types import Finish, Problem, Score, Split
 
 if TYPE_CHECKING:
@@ -93,11 +94,6 @@ def reward(tasks: Task | Iterable[Task], *, tokenizer: Any = None) -> Reward:
         return [paid(score) for score in scores]
 
     return gradus
-
-
-def paid(score: Score) -> float | None:
-    """The reward as TRL takes it: None where nobody may be paid or charged."""
-    return float(score.reward) if score.is_usable and math.isfinite(score.reward) else None
 
 
 def problem_of(row: Mapping[str, Any]) -> Problem:

@@ -25,7 +25,8 @@ ELSEWHERE = {
     "tasks/planning/val.py": "writes the files that VAL reads into a temporary folder",
     "integrations/export.py": "writes a folder of its own, which gets its name by a durable rename",
     "policy/rewrite.py": "writes into that folder",
-    "train/backends/verl_place.py": "takes the output of verl's processes, and removes Ray's temporary folder",
+    "train/backends/verl_place.py": "takes the output of verl's processes",
+    "train/backends/verl_ray.py": "removes Ray's temporary folder",
 }
 """Modules that this rule is not for, and why."""
 FORBIDDEN_METHODS = {"write_text", "write_bytes", "unlink", "rename", "rmdir", "touch", "symlink_to", "hardlink_to"}

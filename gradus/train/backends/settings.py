@@ -1,4 +1,4 @@
-"""The other trainers by name: what each is told, what it cannot honour, whether it is installed. Imports none."""
+"""The other trainers by name: what each is told, what it cannot honour, whether it can train here."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from typing import Any
 
 from gradus.config import Config
 from gradus.recipe import Resolved
-from gradus.train.backends import trl_settings, verl_check, verl_place, verl_settings
+from gradus.train.backends import trl_settings, verl_check, verl_compose, verl_place, verl_ray, verl_settings
 from gradus.train.backends.verl_told import Finding
 
 _OF_A_RUN = ("output_dir", "use_cpu")
@@ -23,11 +23,17 @@ def check(resolved: Resolved, backend: str | None = None) -> None:
 
 
 def need(config: Config) -> None:
-    """ValueError where the config's backend is not installed, or not in its tested release."""
-    if config.backend.name == "trl":
+    """ValueError where the config's backend cannot train here: it is not installed, or not in its tested release, does not
+    know a key of ``backend.extra``, or no Ray answers at the address that was given."""
+    backend = config.backend
+    if backend.name == "trl":
         trl_settings.need_trl()
-    elif config.backend.name == "verl":
-        verl_place.need_verl()
+        trl_settings.need_place(backend.extra)
+    elif backend.name == "verl":
+        python = verl_place.need_verl()
+        if backend.ray_address is not None:
+            verl_ray.check_answers(python, backend.ray_address)
+        verl_compose.refuse_unknown(python, backend.extra)
 
 
 def told(config: Config, backend: str) -> dict[str, Any]:

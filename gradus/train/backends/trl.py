@@ -16,7 +16,6 @@ from __future__ import annotations
 import contextlib
 import copy
 import logging
-import os
 import time
 import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -34,7 +33,7 @@ from gradus.policy.load import Policy
 from gradus.seeds import seed_of
 from gradus.train.backends.batches import steps_per_batch
 from gradus.train.backends.scoring import paid, scored
-from gradus.train.backends.trl_settings import arguments, differences, need_trl
+from gradus.train.backends.trl_settings import arguments, differences
 from gradus.train.limits import check_space
 from gradus.train.loop import evaluate_now, evaluate_owed, evaluator_of, reference_of, stop_on_scoring_errors
 from gradus.train.metrics import rollout_metrics
@@ -61,8 +60,6 @@ THEIR_NAMES = {
 
 def train(start: Start, problems: Problems | None = None) -> dict[str, Any]:
     """Trains ``start`` to its last step with TRL and returns a summary. As `train.loop.train` otherwise."""
-    need_trl()
-    _need_one_process()
     config = start.resolved.config
     with opened(start, problems or load_problems(config)) as session:
         session.steps_per_save = steps_per_batch(config)
@@ -286,7 +283,6 @@ def make_trainer(session: Session, evaluator: Evaluator, algorithm: Algorithm, r
     folder = session.run.path / "backend" / "trl"
     use_cpu = state.policy.device.type == "cpu"
     settings = arguments(config, step=state.step, use_cpu=use_cpu, output_dir=str(folder))
-    _check_extra(config.backend.extra, GRPOConfig)
     durable.make_directory(folder)
     durable.write_json(folder / "arguments.json", {**settings, "output_dir": "backend/trl"})
     stepper = Stepper(state.optimizer, state.policy)
@@ -361,27 +357,6 @@ def _trainer_class() -> type:
                 self._conductor.end_step(logs)
 
     return Trainer
-
-
-def _check_extra(extra: Mapping[str, Any], config_class: Any) -> None:
-    """ValueError for a key that this release of TRL does not know."""
-    unknown = sorted(set(extra) - set(config_class.__dataclass_fields__))
-    if unknown:
-        raise ValueError(
-            f"backend.extra has {', '.join(unknown)}, which the GRPOConfig of this TRL does not know; correct or remove it"
-        )
-
-
-def _need_one_process() -> None:
-    """ValueError under a launcher of several processes, each of which would train a run of its own."""
-    if (size := os.environ.get("WORLD_SIZE", "1")) != "1":
-        raise ValueError(
-            f"WORLD_SIZE={size}, and backend trl trains in one process; start it without torchrun or accelerate launch"
-        )
-    if torch.cuda.device_count() > 1:
-        raise ValueError(
-            f"{torch.cuda.device_count()} GPUs are visible, and backend trl trains on one; set CUDA_VISIBLE_DEVICES=0"
-        )
 
 
 @contextlib.contextmanager

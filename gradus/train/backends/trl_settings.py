@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import importlib.metadata
 import importlib.util
+import os
 from collections.abc import Mapping
 from typing import Any
 
@@ -131,6 +132,27 @@ def need_trl() -> None:
         raise ValueError(
             f"backend trl works with trl {VERSION}, and {found} is installed; it builds on that release's insides. "
             f"pip install trl=={VERSION} (make extras-trl), or use --backend native"
+        )
+
+
+def need_place(extra: Mapping[str, Any]) -> None:
+    """ValueError where this process cannot train as it was told: several processes, each of which would train a run of its
+    own, several GPUs, or a key of ``backend.extra`` that this TRL does not know. Imports TRL."""
+    import torch
+
+    if (size := os.environ.get("WORLD_SIZE", "1")) != "1":
+        raise ValueError(
+            f"WORLD_SIZE={size}, and backend trl trains in one process; start it without torchrun or accelerate launch"
+        )
+    if (count := torch.cuda.device_count()) > 1:
+        raise ValueError(f"{count} GPUs are visible, and backend trl trains on one; set CUDA_VISIBLE_DEVICES=0")
+    if not extra:
+        return
+    from trl.trainer.grpo_config import GRPOConfig
+
+    if unknown := sorted(set(extra) - set(GRPOConfig.__dataclass_fields__)):
+        raise ValueError(
+            f"backend.extra has {', '.join(unknown)}, which the GRPOConfig of this TRL does not know; correct or remove it"
         )
 
 

@@ -8,9 +8,9 @@ verl's own state stays in ``<run>/backend/verl``, from where it goes on.
 
 from __future__ import annotations
 
+import contextlib
 import time
 from collections.abc import Callable, Mapping, Sequence
-from pathlib import Path
 from typing import Any
 
 from gradus import durable
@@ -24,12 +24,12 @@ from gradus.policy.load import resolve_address
 from gradus.train.address import at_address
 from gradus.train.backends.batches import steps_per_batch
 from gradus.train.backends.verl_check import differences
-from gradus.train.backends.verl_compose import composed
-from gradus.train.backends.verl_place import LAST_LINES, check_answers, end, environment, need_verl, own_ray, tied
+from gradus.train.backends.verl_place import LAST_LINES, end, environment, need_verl, tied
 from gradus.train.backends.verl_plan import Planned, write_plan
+from gradus.train.backends.verl_ray import own_ray
 from gradus.train.backends.verl_records import Read, groups_of, metrics_of
 from gradus.train.backends.verl_settings import ADAPTER, Place, overrides, save_every
-from gradus.train.backends.verl_weights import load_weights, saved_files, saved_weights
+from gradus.train.backends.verl_weights import load_weights, saved_batches, saved_files, saved_weights
 from gradus.train.checkpoint import steps
 from gradus.train.limits import check_space
 from gradus.train.loop import evaluate_now, evaluate_owed, evaluator_of, stop_on_scoring_errors
@@ -85,11 +85,7 @@ class VerlSession(Session):
 
 def train(start: Start, problems: Problems | None = None) -> dict[str, Any]:
     """Trains ``start`` to its last step with verl and returns a summary. As `train.loop.train` otherwise."""
-    python, config = need_verl(), start.resolved.config
-    if extra := config.backend.extra:
-        refuse_unknown(python, extra)
-    if config.backend.ray_address is not None:
-        check_answers(config.backend.ray_address)
+    config = start.resolved.config
     with opened(start, problems or load_problems(config), VerlSession) as session:
         assert isinstance(session, VerlSession)
         check_space(session)
@@ -103,12 +99,6 @@ def train(start: Start, problems: Problems | None = None) -> dict[str, Any]:
                 while session.state.step < config.num_steps:
                     follow_batch(session, child, planned, lambda: evaluate_now(session, evaluator))
         return {**session.summary(), "comparison": evaluator.against_base()}
-
-
-def refuse_unknown(python: Path, extra: Mapping[str, Any]) -> None:
-    """ValueError with each key of ``backend.extra`` that this verl does not know, before anything is started."""
-    if found := composed(python, extra, is_whole=False):
-        raise ValueError("\n".join(f"backend.extra: {one.text}; correct or remove it" for one in found))
 
 
 class Child:
@@ -131,8 +121,6 @@ class Child:
         self._is_cpu = session.state.policy.device.type == "cpu"
 
     def __enter__(self) -> Child:
-        import contextlib
-
         self._stack = contextlib.ExitStack()
         try:
             self._start()
@@ -179,8 +167,8 @@ class Child:
     def _forget_later(self) -> None:
         """Removes what an earlier attempt saved after the step to go on from: it would be taken for this one's."""
         batch = self._session.state.step // steps_per_batch(self._session.config)
-        for path in self._folder.glob("global_step_*"):
-            if (number := path.name.removeprefix("global_step_")).isdigit() and int(number) > batch:
+        for number, path in saved_batches(self._folder).items():
+            if number > batch:
                 durable.remove_tree(path, what="prune")
 
     def _variables(self) -> dict[str, str]:
@@ -315,7 +303,6 @@ def prune(session: VerlSession) -> None:
     """Removes verl's saved states of steps that have no checkpoint: from them nothing would go on."""
     period = session.steps_per_save
     kept = {step // period for step in steps(session.run)}
-    for path in session.folder.glob("global_step_*"):
-        number = path.name.removeprefix("global_step_")
-        if number.isdigit() and int(number) * period <= session.state.step and int(number) not in kept:
+    for number, path in saved_batches(session.folder).items():
+        if number * period <= session.state.step and number not in kept:
             session.run.tolerate("pruning", lambda path=path: durable.remove_tree(path, what="prune"))

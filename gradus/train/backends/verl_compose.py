@@ -70,3 +70,9 @@ def composed(python: Path, settings: Mapping[str, Any], *, is_whole: bool = True
             f"verl in {python} cannot be asked for its settings ({said[-1][:300] if said else 'it said nothing'}); "
             "make extras-verl makes it anew"
         ) from None
+
+
+def refuse_unknown(python: Path, extra: Mapping[str, Any]) -> None:
+    """ValueError with each key of ``backend.extra`` that this verl does not know, before anything is started."""
+    if extra and (found := composed(python, extra, is_whole=False)):
+        raise ValueError("\n".join(f"backend.extra: {one.text}; correct or remove it" for one in found))

@@ -32,6 +32,12 @@ def saved_weights(folder: Path, batch: int) -> dict[str, Tensor]:
     return {name: _whole([shard[name] for shard in shards]) for name in shards[0]}
 
 
+def saved_batches(folder: Path) -> dict[int, Path]:
+    """Folders of verl's states by the step of verl's after which each was saved, whole or not."""
+    found = {path.name.removeprefix("global_step_"): path for path in folder.glob("global_step_*")}
+    return {int(number): path for number, path in found.items() if number.isdecimal()}
+
+
 def saved_files(folder: Path, batch: int) -> dict[str, int]:
     """Bytes of each file of verl's state after its step ``batch``, by path below ``folder``."""
     root = folder / f"global_step_{batch}"

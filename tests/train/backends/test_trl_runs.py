@@ -327,6 +327,7 @@ def test_a_run_that_goes_back_gets_other_seeds(policy, tmp_path, monkeypatch):
 def test_a_key_that_this_trl_does_not_know(policy, tmp_path):
     with pytest.raises(ValueError, match=r"backend.extra has warp, which the GRPOConfig of this TRL does not know"):
         train(config_of(policy, backend={"name": "trl", "extra": {"warp": 9}}), tmp_path)
+    assert not (tmp_path / "run").exists(), "nothing was begun, and no base evaluated"
 
 
 def test_several_processes_are_refused(policy, tmp_path, monkeypatch):

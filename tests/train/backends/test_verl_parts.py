@@ -26,7 +26,8 @@ from gradus.rollout.rollout import sample_seeds
 from gradus.rundir import read_jsonl
 from gradus.train.backends import verl_place
 from gradus.train.backends.verl_optimizer import ScheduledAdamW
-from gradus.train.backends.verl_place import PACKAGES, PYTHON, check_answers, end, interpreter, need_verl, own_ray, tied
+from gradus.train.backends.verl_place import PACKAGES, PYTHON, end, interpreter, need_verl, tied
+from gradus.train.backends.verl_ray import check_answers, own_ray
 from gradus.train.backends.verl_records import Read, groups_of, metrics_of
 from gradus.train.backends.verl_server import Seeds, Server
 from gradus.train.backends.verl_settings import VERSION
@@ -356,17 +357,27 @@ def test_the_environment_of_verl_is_found_or_asked_for(tmp_path, monkeypatch):
 @pytest.mark.parametrize("address", ["somewhere", "host:", "host:x", ":7"])
 def test_an_address_that_is_none(address):
     with pytest.raises(ValueError, match=r"is no address; give host:port"):
-        check_answers(address)
+        check_answers(Path("none"), address)
 
 
-def test_a_ray_that_does_not_answer():
+def answering(folder: Path, code: int) -> Path:
+    """A program that says of every Ray what a Python with another release would say, or nothing."""
+    path = folder / f"python-{code}"
+    path.write_text(f"#!/bin/sh\necho 'RuntimeError: another release' >&2\nexit {code}\n")
+    path.chmod(0o755)
+    return path
+
+
+def test_a_ray_that_does_not_answer(tmp_path):
     with socket.socket() as one:
         one.bind(("127.0.0.1", 0))
-        port = one.getsockname()[1]
-        with pytest.raises(ValueError, match=f"backend.ray_address=127.0.0.1:{port}: no Ray answers there"):
-            check_answers(f"127.0.0.1:{port}")
+        address = f"127.0.0.1:{one.getsockname()[1]}"
+        with pytest.raises(ValueError, match=f"backend.ray_address={address}: no Ray answers there .*refused"):
+            check_answers(answering(tmp_path, 0), address)
         one.listen()
-        check_answers(f"127.0.0.1:{port}")
+        check_answers(answering(tmp_path, 0), address)
+        with pytest.raises(ValueError, match=r"no Ray answers there \(RuntimeError: another release\)"):
+            check_answers(answering(tmp_path, 1), address)
 
 
 @pytest.mark.skipif(not sys.platform.startswith("linux"), reason="the kernel of Linux ends them")
