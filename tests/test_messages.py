@@ -88,7 +88,7 @@ REVIEWED: dict[tuple[str, str], str] = {
     ("tasks/planning/world.py", "□ cannot be executed: □"): PROGRAM,
     ("tasks/planning/world.py", "□ cannot be executed: □ does not hold"): PROGRAM,
     ("train/backends/trl_settings.py", "□"): COMPLETED,
-    ("train/backends/verl.py", "□"): COMPLETED,
+    ("train/backends/verl_compose.py", "□"): COMPLETED,
     ("train/backends/verl_check.py", "□"): COMPLETED,
     ("train/launch.py", "□"): COMPLETED,
     ("verbs.py", "tasks.□: □"): COMPLETED,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import os
 import secrets
 import shutil
 import socket
@@ -20,6 +21,9 @@ RAY_SECONDS = 300.0
 RAY_TRIES = 2
 TOO_SLOW = ("timed out during startup",)
 """What Ray says where its own limits were too short for the machine; what else it says is final."""
+LOGICAL_CPUS = 64
+"""What a Ray of ours counts at least: verl's processes claim 3 for each GPU and some 20 besides, and hardly use them; where
+there are fewer verl would wait for ever."""
 ANSWER_SECONDS = 20
 """How long a Ray of the user may take to answer."""
 _ASKED = "from ray.scripts.scripts import main; main()"
@@ -98,7 +102,7 @@ def _start_of(python: Path, folder: str, num_gpus: int | None) -> list[str]:
         f"--dashboard-agent-grpc-port={grpc}", f"--dashboard-agent-listen-port={listen}",
         f"--runtime-env-agent-port={runtime}", f"--metrics-export-port={metrics}",
         f"--ray-client-server-port={client}", "--include-dashboard=false", "--no-monitor",
-        "--disable-usage-stats", "--num-cpus=16", f"--temp-dir={folder}",
+        "--disable-usage-stats", f"--num-cpus={max(LOGICAL_CPUS, os.cpu_count() or 1)}", f"--temp-dir={folder}",
         *([] if num_gpus is None else [f"--num-gpus={num_gpus}"]),
     ]  # fmt: skip
 
