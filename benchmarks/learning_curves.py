@@ -50,8 +50,8 @@ def of_run(path: Path) -> dict[str, Any]:
 
 
 def gathered(runs: list[dict[str, Any]], *, is_mixed: bool = False) -> dict[str, dict[str, Any]]:
-    """By backend: mean rewards and mean pass@1 of its runs. An interval is that of the evaluations, narrower by the root
-    of their number. ValueError where runs are not of one experiment."""
+    """By backend: mean rewards and mean pass@1 of its runs, as far as all of them went. An interval is that of the
+    evaluations, narrower by the root of their number. ValueError where runs are not of one experiment."""
     if len({run["settings"] for run in runs}) > 1 and not is_mixed:
         raise ValueError(
             "these runs differ in more than backend and seed; draw runs of one recipe with the same settings"
@@ -70,7 +70,8 @@ def gathered(runs: list[dict[str, Any]], *, is_mixed: bool = False) -> dict[str,
         for run in mine:
             for step, reward in run["rewards"]:
                 by_step.setdefault(step, []).append(reward)
-        rewards = [[step, sum(values) / len(values)] for step, values in sorted(by_step.items())]
+        everywhere = {step: values for step, values in sorted(by_step.items()) if len(values) == len(mine)}
+        rewards = [[step, sum(values) / len(values)] for step, values in everywhere.items()]
         found[backend] = {
             "seeds": sorted(run["seed"] for run in mine), "rewards": rewards, "held_out": held_out,
             "train_seconds": [run["train_seconds"] for run in mine],
