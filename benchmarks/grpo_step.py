@@ -429,9 +429,13 @@ def show(shape: str, reward: str, result: dict[str, Any], peak: float) -> None:
 
 def main() -> None:
     """Parses the command line; a worker is this file again."""
+    global NUM_PROBLEMS
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--shapes", nargs="+", default=list(SHAPES), choices=list(SHAPES))
     parser.add_argument("--rewards", nargs="+", default=list(REWARDS), choices=REWARDS, help="of the short shape")
+    parser.add_argument(
+        "--problems", type=int, default=NUM_PROBLEMS, help="of a step; fewer where a step takes an hour"
+    )
     parser.add_argument("--steps", type=int, default=5, help="measured steps of each trainer")
     parser.add_argument("--threads", type=int, default=1, help="torch threads of each trainer")
     parser.add_argument("--dtype", default="float32", choices=["float32", "bfloat16"])
@@ -449,6 +453,7 @@ def main() -> None:
     parser.add_argument("--shape", choices=list(SHAPES), help=argparse.SUPPRESS)
     parser.add_argument("--reward", choices=REWARDS, help=argparse.SUPPRESS)
     arguments = parser.parse_args()
+    NUM_PROBLEMS = arguments.problems
     if arguments.worker:
         work(arguments)
         return

@@ -247,6 +247,8 @@ class ProbeConfig(Section):
     """Training problems that are sampled, drawn at random; 200 give the mixed share to about ± 0.07."""
     samples_per_problem: Annotated[int, Field(ge=2)] | None = Field(default=None, json_schema_extra=MUTABLE)
     """Completions per problem; null: 16, or the group size where that is larger."""
+    rehearse_steps: Annotated[int, Field(ge=0)] = Field(default=0, json_schema_extra=MUTABLE)
+    """Steps of training that a probe takes for the forecast of the first 20, and forgets; 0: none."""
     limits: dict[ProbeLimit, Share] = Field(default={}, json_schema_extra=MUTABLE)
     """Limits of the verdict and of its cautions that differ from the default; they are listed in `docs/probe.md`."""
 

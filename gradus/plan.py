@@ -74,10 +74,14 @@ def _work(config: Config, kind: Kind) -> dict[str, Any]:
         return {"completions": per_evaluation, "tokens_at_most": per_evaluation * sampling.max_tokens}
     if kind == "probe":
         per_problem = config.probe.samples_per_problem or max(16, sampling.group_size)
+        updates = config.optimizer.updates_per_batch * config.optimizer.passes_per_batch
+        num_batches = -(-min(config.probe.rehearse_steps, config.num_steps) // updates)
         completions = config.probe.num_problems * per_problem
+        completions += num_batches * config.curriculum.problems_per_step * sampling.group_size
         return {
             "problems_at_most": config.probe.num_problems,
             "completions_per_problem": per_problem,
+            "rehearsed_steps": config.probe.rehearse_steps,
             "completions": completions,
             "tokens_at_most": completions * sampling.max_tokens,
         }

@@ -7,19 +7,24 @@ from __future__ import annotations
 
 import hashlib
 import json
+from collections import Counter
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from gradus import durable
-from gradus.config import Config
+from gradus.config import Config, ModelConfig
 from gradus.evaluation.run import Located
+from gradus.exits import Code
 from gradus.jsonl import finite, read_json, to_lines
 from gradus.recipe import Resolved, from_config
 from gradus.verbs import need_torch, runs_folder
 
 if TYPE_CHECKING:
+    from gradus.data.problems import Problems
     from gradus.evaluation.probe import Probe
+    from gradus.evaluation.probe_run import Wanted
     from gradus.types import Group
 
 MIN_SAMPLES = 16
@@ -37,6 +42,7 @@ def probe(
     recheck: int | None = None,
     sft_out: Path | None = None,
     time_update: bool = False,
+    rehearse: int | None = None,
     price_per_hour: float | None = None,
     folder: Path | None = None,
     recipe: str = "RECIPE",
@@ -53,7 +59,9 @@ def probe(
         out: file for the kept problems.
         recheck: fresh samples of each kept problem.
         sft_out: file for right answers to problems that are rarely solved.
-        time_update: take one real forward and backward pass, for the estimate of the cost.
+        time_update: take one real forward and backward pass, for the estimate of the cost; a rehearsal measures it anyway.
+        rehearse: take the first so many steps of the training too, for the forecast of the first 20, and keep nothing of
+            them; None: ``probe.rehearse_steps``, unless the verdict is not to train.
         price_per_hour: of the machine, in any currency.
         folder: for ``probe.json`` and ``probe_rows.jsonl``; None: ``probe-<task>-<model>-<time>`` in the runs folder.
         recipe: what the advice calls the config.
@@ -65,10 +73,9 @@ def probe(
         ValueError: fewer samples than a group of training has, a wrong range, a file that exists.
         Exit: NOTHING_USABLE where there are no problems, or none to keep.
     """
-    from gradus.data.order import sampler_for
     from gradus.data.problems import load_problems
-    from gradus.evaluation.probe_run import Sampler, Wanted, run_probe, template_hash
-    from gradus.policy.load import load_policy, use_threads
+    from gradus.evaluation.probe_run import Wanted
+    from gradus.policy.load import use_threads
     from gradus.train.launch import refuse_several
 
     need_torch("gradus probe")
@@ -76,35 +83,91 @@ def probe(
     from gradus.train.address import at_address
 
     config = (from_config(config) if isinstance(config, Config) else config).config
-    num_samples = samples_of(config, samples)
+    num_rehearsed = config.probe.rehearse_steps if rehearse is None else rehearse
+    wanted = Wanted(
+        num_problems=num or config.probe.num_problems,
+        num_samples=samples_of(config, samples),
+        keep=keep,
+        out=out,
+        recheck=recheck,
+        sft_out=sft_out,
+        price_per_hour=price_per_hour,
+        recipe=recipe,
+    )
     problems = load_problems(config)
     chosen, located = at_address(config.model, model)
     use_threads(config.torch_threads)
+    own = {"subject_sha256": subject(config)} if model is None else {}
+    found = _sampled(config, chosen, located, problems, wanted, time_update=time_update and not num_rehearsed, own=own)
+    folder = folder or _made_folder(config, located)
+    written = _written(found, config, folder)
+    is_hopeless = found.judgement.exit_code != Code.DONE
+    if not num_rehearsed or (is_hopeless and rehearse is None):  # what cannot learn is not rehearsed unless asked for
+        return written
+    return _write(
+        _rehearsed(written, config.model_copy(update={"model": chosen}), problems, num_rehearsed, wanted), folder
+    )
+
+
+def _sampled(
+    config: Config,
+    chosen: ModelConfig,
+    located: Located,
+    problems: Problems,
+    wanted: Wanted,
+    *,
+    time_update: bool,
+    own: Mapping[str, str],
+) -> Probe:
+    """The probe itself. Its policy is gone afterwards: a rehearsal needs the memory."""
+    from gradus.data.order import sampler_for
+    from gradus.evaluation.probe_run import Sampler, run_probe, template_hash
+    from gradus.policy.load import load_policy
+
     policy = load_policy(chosen, seed=config.seed, is_trainable=time_update)
-    found = run_probe(
+    return run_probe(
         Sampler.of(config, policy, problems.tasks),
         problems,
-        Wanted(
-            num_problems=num or config.probe.num_problems,
-            num_samples=num_samples,
-            keep=keep,
-            out=out,
-            recheck=recheck,
-            sft_out=sft_out,
-            price_per_hour=price_per_hour,
-            recipe=recipe,
-        ),
+        wanted,
         settings={
             "model": located.model,
             "revision": located.revision,
             "step": located.step,
             "template_sha256": template_hash(policy),
-            **({"subject_sha256": subject(config)} if model is None else {}),
+            **own,
         },
         time_update=_timer(config, policy) if time_update else None,
         buckets=dict(sampler_for(config, problems.train).buckets),
     )
-    return _written(found, config, folder or _made_folder(config, located))
+
+
+def _rehearsed(found: Probe, config: Config, problems: Problems, num_steps: int, wanted: Wanted) -> Probe:
+    """With what the first steps of training showed: the forecast, and the measured update in the cost."""
+    from gradus.evaluation.cautions import gets_worse
+    from gradus.evaluation.forecast import FIRST_STEPS, forecast
+    from gradus.evaluation.probe_cost import with_update
+    from gradus.train.rehearsal import Rehearsal
+
+    rehearsal = Rehearsal.of(config, problems, num_steps)
+    correct = Counter({row["problem_id"]: 0 for row in found.rows})
+    correct.update(row["problem_id"] for row in found.rows if row["correct"])
+    facts = dict(found.facts)
+    facts["forecast"] = {
+        "num_steps": min(FIRST_STEPS, config.num_steps),
+        "rehearsed_steps": rehearsal.num_steps,
+        "learning_rate": config.optimizer.learning_rate,
+        **forecast(
+            rehearsal.batches,
+            correct,
+            num_samples=wanted.num_samples,
+            group_size=config.sampling.group_size,
+        ),
+    }
+    facts["cost"] = with_update(facts["cost"], rehearsal.update_seconds, wanted.price_per_hour)
+    judgement, caution = found.judgement, gets_worse(facts["forecast"])
+    if caution is not None:
+        judgement = replace(judgement, cautions=(*judgement.cautions, caution))
+    return replace(found, judgement=judgement, facts=facts)
 
 
 def samples_of(config: Config, samples: int | None) -> int:
@@ -163,17 +226,20 @@ def _made_folder(config: Config, located: Located) -> Path:
 
 
 def _written(found: Probe, config: Config, folder: Path) -> Probe:
-    from dataclasses import replace
-
     from gradus.plan import model_facts
 
     facts: dict[str, Any] = dict(found.facts)
     facts["cost"] = {**facts["cost"], "disk_bytes": _disk(model_facts(config), found, config)}
     durable.make_directory(folder)
     durable.write_text(folder / "probe_rows.jsonl", to_lines(found.rows))
-    written = replace(found, facts=facts)
-    durable.write_json(folder / "probe.json", finite(written.to_json()))
-    return replace(written, facts=facts | {"folder": str(folder)})
+    return _write(replace(found, facts=facts), folder)
+
+
+def _write(found: Probe, folder: Path) -> Probe:
+    """Writes ``probe.json``, which does not say where it is."""
+    facts = {key: value for key, value in found.facts.items() if key != "folder"}
+    durable.write_json(folder / "probe.json", finite(replace(found, facts=facts).to_json()))
+    return replace(found, facts=facts | {"folder": str(folder)})
 
 
 def _disk(model: Mapping[str, Any], found: Probe, config: Config) -> int | None:

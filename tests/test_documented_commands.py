@@ -37,7 +37,17 @@ STEPS = [
 SMALL = {
     "sft": STEPS,
     "train": STEPS,
-    "probe": ["--num", "6", "--samples", "8", "engine.name=scripted", "engine.error_rate=0.5", "sampling.group_size=2"],
+    "probe": [
+        "--num",
+        "6",
+        "--samples",
+        "8",
+        "engine.name=scripted",
+        "engine.error_rate=0.5",
+        "sampling.group_size=2",
+        "--rehearse",
+        "0",
+    ],
     "evaluate": ["--limit", "2"],
     "tasks": ["--num", "5"],
     "prepare": ["--limit", "5"],

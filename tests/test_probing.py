@@ -17,7 +17,7 @@ from gradus.probing import newest, samples_of
 from gradus.recipe import to_yaml
 from tests.train.runs import config_of, run, tiny
 
-SCRIPTED = ["countdown_nano", "engine.name=scripted", "torch_threads=1"]
+SCRIPTED = ["countdown_nano", "engine.name=scripted", "torch_threads=1", "probe.rehearse_steps=0"]
 
 
 def test_a_probe_of_a_capable_policy_says_go_and_writes_its_files(
@@ -84,8 +84,8 @@ def test_too_few_samples_for_the_groups_of_training_are_refused(tmp_path: Path):
 
 def test_a_dry_run_samples_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]):
     monkeypatch.chdir(tmp_path)
-    assert cli.run(["probe", "countdown_nano", "--dry-run"]) == 0
-    assert "completions: 3,200" in capfd.readouterr().out and not list(tmp_path.iterdir())
+    assert cli.run(["probe", "countdown_nano", "--dry-run"]) == 0  # 200 problems × 16, and six batches of 32 × 8
+    assert "completions: 4,736" in capfd.readouterr().out and not list(tmp_path.iterdir())
 
 
 def test_a_warm_up_learns_the_answers_of_a_file(tmp_path: Path):

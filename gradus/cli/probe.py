@@ -34,6 +34,14 @@ def probe(
     time_update: Annotated[
         bool, typer.Option("--time-update", help="Take one real forward and backward pass, for the cost.")
     ] = False,
+    rehearse: Annotated[
+        int | None,
+        typer.Option(
+            "--rehearse",
+            min=0,
+            help="Take so many steps of the training too, for the forecast; nothing of them is kept.",
+        ),
+    ] = None,
     price_per_hour: Annotated[
         float | None, typer.Option("--price-per-hour", min=0, help="Of the machine, in any currency.")
     ] = None,
@@ -59,6 +67,7 @@ def probe(
         recheck=recheck,
         sft_out=sft_out,
         time_update=time_update,
+        rehearse=rehearse,
         price_per_hour=price_per_hour,
         folder=folder or run_folder(names),
         recipe=" ".join([*names, *overrides, *([f"model.path={model}"] if model else [])]),

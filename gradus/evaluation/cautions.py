@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 from dataclasses import replace
+from typing import Any
 
 from gradus.config import ProbeLimit
 from gradus.evaluation.stats import Estimate
@@ -26,6 +28,18 @@ def cautions(facts: Facts, verdict: Verdict, rule: str) -> tuple[Advice, ...]:
         _few_problems(facts),
     ]
     return tuple(one for one in found if one is not None)
+
+
+def gets_worse(ahead: Mapping[str, Any]) -> Advice | None:
+    """Of a forecast: a rehearsal after which fewer answers were right, by more than chance."""
+    right = ahead["right"]
+    if not right["change_high"] < 0:
+        return None
+    text = (
+        f"in the rehearsal fewer answers became right: {percent(right['before'])} before, {percent(right['value'])} "
+        f"expected over the first {ahead['num_steps']} steps; lower optimizer.learning_rate or warm it up"
+    )
+    return Advice(code="gets_worse", text=text, override=f"optimizer.learning_rate={ahead['learning_rate'] / 3:.1g}")
 
 
 def _unusual_accuracy(facts: Facts) -> Advice | None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -39,18 +39,28 @@ def cost(
     generation = again * per_step * num_tokens / len(completions) / speed / updates
     scoring = again * per_step * timing.scoring_seconds / len(completions) / updates
     update = None if time_update is None else time_update(_one_step(groups, config))
-    seconds = config.num_steps * (generation + scoring + (update or 0.0))
-    money = None if price_per_hour is None else price_per_hour * seconds / 3600
-    return {
+    measured = {
         "num_steps": config.num_steps,
         "tokens_per_second": speed,
         "generation_seconds": generation,
         "scoring_seconds": scoring,
         "drawn_again_factor": again,
-        "update_seconds": update,
-        "is_update_included": update is not None,
-        "hours": seconds / 3600,
-        "money": money,
+    }
+    return with_update(measured, update, price_per_hour)
+
+
+def with_update(
+    measured: Mapping[str, Any], update_seconds: float | None, price_per_hour: float | None
+) -> dict[str, Any]:
+    """The cost where an update takes so long; None: it is not known and not included."""
+    per_step = measured["generation_seconds"] + measured["scoring_seconds"] + (update_seconds or 0.0)
+    hours = measured["num_steps"] * per_step / 3600
+    return {
+        **measured,
+        "update_seconds": update_seconds,
+        "is_update_included": update_seconds is not None,
+        "hours": hours,
+        "money": None if price_per_hour is None else price_per_hour * hours,
     }
 
 

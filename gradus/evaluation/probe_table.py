@@ -63,10 +63,19 @@ def _signal(facts: Mapping[str, Any]) -> list[str]:
 
 
 def _forecast(facts: Mapping[str, Any]) -> list[str]:
-    """What the share of mixed groups refers to, and where it goes."""
+    """What the share of mixed groups refers to, and where it goes: as a rehearsal showed, or by a model."""
+    if (ahead := facts.get("forecast")) is not None:
+        return [_line(f"first {ahead['num_steps']} steps", _share(ahead["mixed"]), _rehearsed(ahead))]
     later = [f"{percent(one['mixed'])} at {percent(one['accuracy'])} right" for one in facts.get("as_it_learns", ())]
     told = "  with 95 % intervals, of the policy before its first step"
     return [f"{told}; as it learns, by a model, mixed {', '.join(later)}" if later else told]
+
+
+def _rehearsed(ahead: Mapping[str, Any]) -> str:
+    """What the forecast is of, and how fast the policy learned."""
+    right = ahead["right"]
+    grows = f"right {percent(right['value'])} ({percent(right['before'])} before)"
+    return f"mixed, as forecast from a rehearsal of {ahead['rehearsed_steps']}; {grows}"
 
 
 def _share(estimate: Mapping[str, Any]) -> str:

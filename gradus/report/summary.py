@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 
+from gradus.evaluation.forecast import FIRST_STEPS
 from gradus.evaluation.wording import number, percent, with_minus
 from gradus.report.directory import RunFacts
 from gradus.report.metrics import mean
@@ -21,8 +22,6 @@ _MEANS = (
 )
 """(label, metric, whether it is a share)."""
 _MAX_NAMED = 5
-FIRST_STEPS = 20
-"""Steps of training that are set beside the probe's forecast."""
 
 
 def tiles(facts: RunFacts, results: Results) -> list[Tile]:

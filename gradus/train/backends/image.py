@@ -89,6 +89,7 @@ SHARED: Mapping[str, Image] = dict.fromkeys(
         "evaluation.primary_metric",
         "probe.num_problems",
         "probe.samples_per_problem",
+        "probe.rehearse_steps",
         "probe.limits",
         "health.on_critical",
         "health.rules",
