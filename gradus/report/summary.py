@@ -81,7 +81,9 @@ def promise(facts: RunFacts) -> str:
     lost = f"at most {every} steps" if every else "only the steps since the last checkpoint"
     sentences = [f"Killed at any instant, the same command goes on and loses {lost}."]
     kind = _device(facts)
-    if kind == "cpu":
+    if facts.setting("backend.name") == "verl":
+        sentences.append("verl goes on from its own last save; the bits of an unbroken run are not promised.")
+    elif kind == "cpu":
         sentences.append(
             "On a CPU, with the same versions and number of threads, the final weights are those of an unbroken run, "
             "bit for bit."

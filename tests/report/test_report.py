@@ -20,8 +20,9 @@ import pytest
 
 from gradus.evaluation.probe import Plan, read
 from gradus.report import html, write_report
-from gradus.report.directory import RunFacts
+from gradus.report.directory import RunFacts, Setting
 from gradus.report.page import Page
+from gradus.report.summary import promise
 from gradus.rundir import RunDirectory
 from tests.evaluation.evaluation_rows import made_rows
 from tests.report.hostile import PAYLOADS
@@ -102,6 +103,14 @@ def test_sections_and_verdict(written):
     ):
         assert words in page
     assert not re.search(r"\b(nan|inf)\b", re.sub(r"<script.*?</script>", "", page, flags=re.DOTALL), re.IGNORECASE)
+
+
+def test_bits_are_promised_where_they_are_kept(run):
+    """verl puts a batch together as completions arrive."""
+    facts = RunFacts.of(run)
+    assert "bit for bit" in promise(facts)
+    facts.settings.append(Setting(leaf="backend.name", value="verl", origin="override"))
+    assert "the bits of an unbroken run are not promised" in promise(facts) and "bit for bit" not in promise(facts)
 
 
 def test_nothing_from_outside(written):
