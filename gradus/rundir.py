@@ -127,10 +127,12 @@ class RunDirectory:
         durable.write_json(self.path / "comparison.json", dict(comparison), what="comparison")
         durable.write_text(self.path / "comparison.md", markdown, what="comparison")
 
-    def write_comparison_tables(self, tables: Sequence[Mapping[str, Any]]) -> None:
-        """Writes ``comparison_tables.json``: what the task has to say of base and trained; nothing where it is silent."""
+    def write_comparison_tables(self, tables: Sequence[Mapping[str, Any]], of: Sequence[str | None] = ()) -> None:
+        """Writes ``comparison_tables.json``: what the task has to say of base and trained, whose names are ``of``; nothing
+        where it is silent."""
         if tables:
-            durable.write_json(self.path / "comparison_tables.json", {"tables": list(tables)}, what="comparison")
+            content = {"of": list(of), "tables": list(tables)}
+            durable.write_json(self.path / "comparison_tables.json", content, what="comparison")
 
     def read_evaluation(self, set_name: str, step: int) -> tuple[list[dict[str, Any]], dict[str, Any]]:
         """Rows and summary of one evaluation; ValueError names the steps there are."""

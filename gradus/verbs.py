@@ -270,7 +270,8 @@ def compare(
         tables.append(regression_table(comparison.regression))
     beside = folder / "comparison_tables.json"
     if tables or beside.exists():  # those of an earlier comparison are not those of this one
-        durable.write_json(beside, {"tables": tables})
+        of = [one[1].get("settings", {}).get("model") for one in (before, after)]
+        durable.write_json(beside, {"of": of, "tables": tables})
     return comparison
 
 

@@ -263,7 +263,7 @@ class Evaluator:
         )
         self._run.write_comparison(result.to_json(), result.to_markdown())
         tables = task_tables(self._tasks, base_rows, last_rows, base=base, trained=last)
-        self._run.write_comparison_tables(tables)
+        self._run.write_comparison_tables(tables, of=[one["settings"].get("model") for one in (base, last)])
         return {"verdict": result.verdict, "sentence": result.sentence, "step": steps[-1]}
 
 

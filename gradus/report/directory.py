@@ -84,6 +84,8 @@ class RunFacts:
     environment: dict[str, Any] = field(default_factory=dict)
     task_tables: list[dict[str, Any]] = field(default_factory=list)
     """What the task itself says of base and trained."""
+    task_tables_of: list[str] = field(default_factory=list)
+    """Names of the two models that these tables compare; empty where they do not say."""
     overrides: list[str] = field(default_factory=list)
     """One line per attempt."""
     missing: list[str] = field(default_factory=list)
@@ -118,6 +120,8 @@ class RunFacts:
             tables = _tables_in(found) if found else None
             whole = [one for one in tables or () if isinstance(one, dict) and {"title", "head", "rows"} <= set(one)]
             self.task_tables += whole
+            if found and isinstance(of := found.get("of"), list) and all(isinstance(one, str) for one in of):
+                self.task_tables_of = of
             if tables is None or len(whole) < len(tables):
                 self.damaged.append(f"{name}: not a list of tables with title, head and rows")
 

@@ -83,6 +83,17 @@ class Page:
         return self.comparison.sentence if self.comparison else self.results.reason
 
     @property
+    def task_tables_note(self) -> str:
+        """Which models the task's tables compare, where these are not those of the verdict above."""
+        names, run = self.facts.task_tables_of, self.facts.path.name
+        if len(names) != 2 or names[1].endswith(f"@{self.results.trained_step}"):
+            return ""
+        return (
+            f"These tables compare {names[0]} with {names[1]}, not with the newest evaluation, that of step "
+            f"{self.results.trained_step}: gradus compare {run}@base {run}@last makes them anew."
+        )
+
+    @property
     def evaluated(self) -> list[Cells]:
         """Held-out evaluations: step, Pass@1, change since the base, mean accuracy, problems."""
         sets = self.results.evaluated

@@ -29,7 +29,7 @@ class Onlooker(RunDirectory):
     def write_comparison(self, comparison: Mapping[str, Any], markdown: str) -> None:
         """Nothing."""
 
-    def write_comparison_tables(self, tables: Sequence[Mapping[str, Any]]) -> None:
+    def write_comparison_tables(self, tables: Sequence[Mapping[str, Any]], of: Sequence[str | None] = ()) -> None:
         """Nothing."""
 
     def rewind(self, step: int, lengths: Mapping[str, int], attempt: int) -> None:

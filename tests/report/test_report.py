@@ -328,14 +328,21 @@ def test_no_torch():
     assert done.stdout.strip() == "[]"
 
 
+def newest(folder: Path) -> int:
+    """The last evaluated step of the run's own split."""
+    return RunDirectory.open(folder).evaluation_steps("validation")[-1]
+
+
 def test_tables_of_a_task_are_shown(run, tmp_path):
     folder = tmp_path / "run"
     shutil.copytree(run, folder)
     table = {"title": "Who decides?", "head": ["who", "how"], "rows": [["<b>all</b>", "3 of 4"]], "reading": "By hand."}
-    RunDirectory.open(folder).write_comparison_tables([table])
-    page = write_report(folder).read_text()
-    for words in ("Who decides?", "&lt;b&gt;all&lt;/b&gt;", "3 of 4", "By hand."):
-        assert words in page
+    for of, is_other in ((), False), (("x@0", "x@1"), True), (("x@0", f"x@{newest(folder)}"), False):
+        RunDirectory.open(folder).write_comparison_tables([table], of=of)
+        page = write_report(folder).read_text()
+        for words in ("Who decides?", "&lt;b&gt;all&lt;/b&gt;", "3 of 4", "By hand."):
+            assert words in page
+        assert ("These tables compare x@0 with x@1, not with the newest" in page) == is_other
     (folder / "comparison_tables.json").write_text("[1]")
     assert any("comparison_tables.json" in one for one in RunFacts.of(folder).damaged)
 
