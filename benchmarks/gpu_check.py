@@ -10,6 +10,7 @@ Checks, on the embedded policy (greedy and sampled, prompts of several lengths):
 
 - ``float32``: log-probabilities and gradients on the GPU equal the CPU's;
 - ``sampler``: the sampler's log-probabilities equal the trainer's, in float32 and bfloat16;
+- ``graphs``: the sampler's step was recorded as a CUDA graph, and its completions are those of the batch without graphs;
 - ``bfloat16``: log-probabilities are near the float32 ones, and their error has no direction;
 - ``speed``: `grpo_step.py` at the shapes of a 0.5 B and a 1.5 B policy with random weights.
 """
@@ -36,7 +37,13 @@ MAX_BFLOAT16_GAP, MAX_BFLOAT16_MEAN = 0.25, 0.02
 """Nats per token."""
 
 
-def facts_on(device: str, dtype: str, samples: list[Any] | None = None) -> dict[str, Any]:
+MAX_OTHERS = 0.1
+"""Share of completions in which one token may have been drawn otherwise, and all after it: rounding differs."""
+
+
+def facts_on(
+    device: str, dtype: str, samples: list[Any] | None = None, *, is_static: bool | None = None
+) -> dict[str, Any]:
     """Completions of the embedded policy (or ``samples``), the trainer's log-probabilities of them, and a gradient."""
     import torch
 
@@ -55,7 +62,7 @@ def facts_on(device: str, dtype: str, samples: list[Any] | None = None) -> dict[
         Request(problem=problem, prompt_tokens=prompt, seeds=tuple(range(100 * row, 100 * row + 8)))
         for row, (problem, prompt) in enumerate(zip(problems, prompts, strict=True))
     ]
-    groups = samples or LocalEngine(policy, batch_size=24).generate(
+    groups = samples or LocalEngine(policy, batch_size=24, is_static=is_static).generate(
         requests, Sampling(temperature=0.8, max_tokens=64), policy_step=0
     )
     logprobs_BT, _ = completion_logprobs(
@@ -83,11 +90,22 @@ def gap_to_sampler(facts: dict[str, Any]) -> float:
     )
 
 
+def others(facts: dict[str, Any], plain: dict[str, Any]) -> float:
+    """Share of completions that differ."""
+    pairs = list(
+        zip(*(tuple(one.tokens for group in each["groups"] for one in group) for each in (facts, plain)), strict=True)
+    )
+    return sum(mine != other for mine, other in pairs) / len(pairs)
+
+
 def parity(device: str) -> dict[str, dict[str, Any]]:
     """Each check with its value and bound."""
+    from gradus.rollout import static
+
     cpu = facts_on("cpu", "float32")
     wide = facts_on(device, "float32", cpu["groups"])
     own, narrow = facts_on(device, "float32"), facts_on(device, "bfloat16", cpu["groups"])
+    plain = facts_on(device, "float32", is_static=False)
     scale = max(float(gradient.abs().max()) for gradient in cpu["gradient"].values())
     gradient_gap = max(float((wide["gradient"][name] - cpu["gradient"][name]).abs().max()) for name in cpu["gradient"])
     error = (narrow["logprobs"] - cpu["logprobs"])[cpu["logprobs"] != 0]
@@ -98,6 +116,8 @@ def parity(device: str) -> dict[str, dict[str, Any]]:
         ),
         "float32: gradient, GPU against CPU, of its largest entry": (gradient_gap / scale, MAX_GRADIENT_GAP),
         "float32: sampler against trainer": (gap_to_sampler(own), MAX_SAMPLER_GAP),
+        "graphs: kinds of models that could not be recorded": (float(len(static.NOT_RECORDED)), 0.0),
+        "graphs: completions that differ from those without": (others(own, plain), MAX_OTHERS),
         "bfloat16: sampler against trainer": (gap_to_sampler(facts_on(device, "bfloat16")), MAX_BFLOAT16_GAP),
         "bfloat16 against float32: largest": (float(error.abs().max()), MAX_BFLOAT16_GAP),
         "bfloat16 against float32: mean": (abs(float(error.mean())), MAX_BFLOAT16_MEAN),

@@ -5,17 +5,21 @@ Touches no device and no network, and writes nothing. What cannot be known here 
 
 from __future__ import annotations
 
+import importlib.util
 import json
 import math
 import os
 import struct
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 from gradus.config import Config
 from gradus.exits import Exit
 from gradus.tasks.base import load_task
+
+if TYPE_CHECKING:
+    from gradus.train.shapes import Shape
 
 Kind = Literal["train", "sft", "evaluate", "probe"]
 
@@ -35,9 +39,22 @@ def plan(config: Config, kind: Kind) -> dict[str, Any]:
         "model": model_facts(config),
         **({"memory": memory} if memory else {}),
         "tasks": tasks,
-        "imports": ["torch", "transformers", "safetensors", *(["peft"] if config.model.lora else [])],
+        "imports": _imports(config, kind),
         **(_backend(config) if kind == "train" and config.backend.name != "native" else {}),
     }
+
+
+def _imports(config: Config, kind: Kind) -> list[str]:
+    """Packages beyond gradus' own, the trainer's left out where it is another."""
+    is_small = config.model.load_in_4bit or (kind in ("train", "sft") and config.optimizer.moments == "8bit")
+    strategy = config.parallel.strategy if kind in ("train", "sft") else ""
+    wanted = {
+        "peft": config.model.lora is not None,
+        "bitsandbytes": is_small,
+        "deepspeed": strategy.startswith("zero"),
+        "vllm": config.engine.name == "vllm" and kind != "sft",
+    }
+    return ["torch", "transformers", "safetensors", *(name for name, is_wanted in wanted.items() if is_wanted)]
 
 
 def _backend(config: Config) -> dict[str, Any]:
@@ -103,16 +120,29 @@ def _work(config: Config, kind: Kind) -> dict[str, Any]:
 
 
 def model_facts(config: Config) -> dict[str, Any]:
-    """Sizes where the weights lie here; nothing is loaded."""
-    path, folder = config.model.path, _folder(config)
-    facts: dict[str, Any] = {"path": path, "revision": config.model.revision}
-    count = _num_parameters(folder)
+    """Sizes of the weights that lie here, or by a name that is known; nothing is loaded."""
+    model = config.model
+    facts: dict[str, Any] = {"path": model.path, "revision": model.revision}
+    count, shape = _num_parameters(_folder(config)), _shape(config)
     if count is None:
-        return facts | {"memory": "not known before its weights are here"}
-    width = 2 if config.model.dtype in ("bfloat16", "float16") else 4
-    facts |= {"num_parameters": count, "weights_bytes": count * width}
-    if config.model.lora is not None:
-        return facts | {"checkpoint": "adapters only; their size follows from the layers they are put on"}
+        if shape is None:
+            return facts | {"memory": "not known before its weights are here"}
+        count = shape.num_parameters
+        facts["weights"] = "not here yet; sizes are those of a model of this name"
+    width = 2 if model.dtype == "bfloat16" else 4
+    facts["num_parameters"] = count
+    if not model.load_in_4bit:
+        facts["weights_bytes"] = count * width
+    if model.lora is not None:
+        if shape is None:
+            return facts | {"checkpoint": "adapters only; their size follows from the layers they are put on"}
+        trained = shape.num_adapted(model.lora.rank, model.lora.targets)
+        checkpoint = trained * (4 + _MOMENT_BYTES)
+        return facts | {
+            "trained_parameters": trained,
+            "checkpoint_bytes": checkpoint,
+            "disk_bytes": (config.checkpoint.keep_last + 1) * checkpoint,
+        }
     state = count * (_MOMENT_BYTES + (4 if width < 4 else 0))  # narrow weights have float32 masters
     checkpoint = count * width + state
     return facts | {
@@ -123,15 +153,33 @@ def model_facts(config: Config) -> dict[str, Any]:
 
 
 def _folder(config: Config) -> Path:
+    """Where the weights are: an embedded policy's folder, the Hub's cache, or the path as it stands."""
     path = config.model.path
-    return _NANO / path.removeprefix("nano/") if path.startswith("nano/") else Path(path).expanduser()
+    if path.startswith("nano/"):
+        return _NANO / path.removeprefix("nano/")
+    folder = Path(path).expanduser()
+    is_address = path.count("/") == 1 and not path.startswith((".", "/", "~"))
+    if not folder.exists() and is_address and importlib.util.find_spec("huggingface_hub") is not None:
+        from huggingface_hub import try_to_load_from_cache
+
+        found = try_to_load_from_cache(path, "config.json", revision=config.model.revision)
+        if isinstance(found, str):
+            return Path(found).parent
+    return folder
+
+
+def _shape(config: Config) -> Shape | None:
+    """Of the config that lies here, or of a model of this name."""
+    from gradus.train.shapes import known_shape, shape_at
+
+    return shape_at(_folder(config)) or known_shape(config.model.path)
 
 
 def _memory(config: Config, tasks: Mapping[str, Mapping[str, Any]]) -> dict[str, int]:
     """Bytes by purpose and at the peak; empty where the model's config is not here or not of the usual form."""
-    from gradus.train.footprint import footprint, shape_at
+    from gradus.train.footprint import footprint
 
-    if (shape := shape_at(_folder(config))) is None:
+    if (shape := _shape(config)) is None:
         return {}
     characters = max((facts.get("prompt_characters", 0) for facts in tasks.values()), default=0)
     return footprint(config, shape, prompt_characters=characters)

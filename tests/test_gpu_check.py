@@ -28,5 +28,5 @@ def test_without_a_gpu_it_says_so(program):
 @pytest.mark.slow
 def test_its_numbers_agree_where_both_sides_are_the_cpu(program):
     found = program.parity("cpu")
-    assert len(found) == 6
+    assert len(found) == 8
     assert {name for name, fact in found.items() if not fact["ok"]} == set()

@@ -79,7 +79,7 @@ class Diagnostics:
         """Metrics of the step; empty if it saw no token."""
         if self._num_tokens == 0:
             return {}
-        ratio, log_ratio = torch.cat(self._ratios).double(), torch.cat(self._log_ratios).double()
+        ratio, log_ratio = (torch.cat(parts).cpu().double() for parts in (self._ratios, self._log_ratios))
         low_B, high_B = torch.cat(self._clipped_low), torch.cat(self._clipped_high)
         mean = {name: total / self._num_tokens for name, total in self._sums.items()}
         metrics = {
@@ -102,4 +102,4 @@ class Diagnostics:
         return metrics
 
     def _add(self, name: str, values: Tensor) -> None:
-        self._sums[name] = self._sums.get(name, 0.0) + float(values.double().sum())
+        self._sums[name] = self._sums.get(name, 0.0) + float(values.cpu().double().sum())  # MPS has no float64

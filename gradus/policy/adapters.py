@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib.util
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +9,7 @@ import torch
 
 from gradus.config import LoraConfig, ModelConfig
 from gradus.policy.logprobs import split_model
+from gradus.policy.packages import need_bitsandbytes
 from gradus.seeds import seed_of
 
 
@@ -68,13 +68,6 @@ def quantization(device: torch.device, dtype: torch.dtype) -> dict[str, Any]:
         load_in_4bit=True, bnb_4bit_quant_type="nf4", bnb_4bit_use_double_quant=True, bnb_4bit_compute_dtype=dtype
     )
     return {"quantization_config": told, "device_map": {"": str(device)}}
-
-
-def need_bitsandbytes(setting: str) -> None:
-    """ValueError where ``setting`` asks for a package that is not there."""
-    for name in ("bitsandbytes", "accelerate"):
-        if importlib.util.find_spec(name) is None:
-            raise ValueError(f"{setting} needs the package {name}; install gradus[4bit], or remove the setting")
 
 
 def _check_targets(model: Any, lora: LoraConfig) -> None:

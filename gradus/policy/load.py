@@ -89,6 +89,8 @@ def load_policy(config: ModelConfig, *, seed: int = 0, is_trainable: bool = True
     address, source = resolve_address(config.path, config.revision)
     device = pick_device(config.device)
     dtype = pick_dtype(config.dtype, device)
+    if device.type == "cuda" and config.dtype == "auto" and dtype == torch.float32 and is_trainable:
+        console.info("this GPU does not compute in bfloat16, so model.dtype=auto is float32 here")
     tokenizer = _load_tokenizer(address, config.revision)
     check_thinking(tokenizer, config.enable_thinking, source)
     if not has_system_turn(tokenizer):
@@ -205,9 +207,10 @@ def pick_device(name: str) -> torch.device:
 
 
 def pick_dtype(name: str, device: torch.device) -> torch.dtype:
-    """``auto``: bfloat16 on CUDA, float32 elsewhere."""
+    """``auto``: bfloat16 on CUDA where the GPU computes in it, float32 elsewhere."""
     if name == "auto":
-        return torch.bfloat16 if device.type == "cuda" else torch.float32
+        has_bfloat16 = device.type == "cuda" and torch.cuda.is_bf16_supported(including_emulation=False)
+        return torch.bfloat16 if has_bfloat16 else torch.float32
     return getattr(torch, name)
 
 

@@ -12,7 +12,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from gradus.policy.tree import PackedTree
+from gradus.policy.tree import Kernel, PackedTree
 
 CHUNK_ELEMENTS = 1 << 24
 """Logits alive at one time (64 MB in float32; the gradient of an entropy bonus holds three such tensors, all else two)."""
@@ -28,7 +28,7 @@ def completion_logprobs(
     completions: Sequence[Sequence[int]],
     prompt_of: Sequence[int],
     temperature: float,
-    use_fused: bool | None = None,
+    kernel: Kernel | None = None,
 ) -> tuple[Tensor, Tensor]:
     """Log-probability of each completion token and entropy of its distribution, float32 (float64 if the model is).
 
@@ -37,7 +37,7 @@ def completion_logprobs(
     """
     body, head = split_model(model)
     tree = PackedTree(
-        prompts=prompts, completions=completions, prompt_of=prompt_of, device=head.weight.device, use_fused=use_fused
+        prompts=prompts, completions=completions, prompt_of=prompt_of, device=head.weight.device, kernel=kernel
     )
     hidden_ND = body(input_ids=tree.tokens_N[None], position_ids=tree.positions_N[None], use_cache=False, tree=tree)[0][
         0

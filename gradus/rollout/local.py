@@ -2,8 +2,8 @@
 
 A prompt is computed once and its keys and values are shared by its whole group. Finished rows leave the batch
 (compaction), waiting groups take their places (refill). Own keys and values live in preallocated memory that grows by
-doubling. The uniform number behind a token is a hash of the completion's seed and the position, so a completion depends
-neither on the batch it was in nor on its order.
+doubling. On CUDA the batch has fixed shapes instead (`rollout/static.py`). The uniform number behind a token is a hash of
+the completion's seed and the position, so a completion depends neither on the batch it was in nor on its order.
 
 Shape suffixes: ``S`` rows in the batch, ``A`` groups in the batch, ``G`` places of a group, ``L`` prompt positions,
 ``T`` own positions, ``K`` key heads, ``R`` query heads per key head, ``D`` head width, ``V`` vocabulary.
@@ -13,22 +13,21 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 
-import numpy as np
 import torch
 from torch import Tensor
 
 from gradus.policy.load import Policy
 from gradus.policy.logprobs import logit_softcap, split_model
 from gradus.policy.tree import PackedTree
+from gradus.rollout.draws import draw, uniforms
 from gradus.rollout.engine import Request, Sampling
+from gradus.rollout.static import Finished, StaticBatch
 from gradus.types import Completion
 
 DEAD_FRAC = 1 / 8
 """Rows that may be finished and still in the batch before it is compacted: compaction copies the cache."""
 REFILL_FRAC = 1 / 4
 """Free places that make a refill worth a prefill."""
-LARGE_VOCABULARY, BLOCK = 8192, 256
-"""From how many tokens on the vocabulary is searched by blocks, and their size."""
 
 
 class LocalEngine:
@@ -39,9 +38,11 @@ class LocalEngine:
         (group,) = engine.generate([request], Sampling(temperature=1.0, max_tokens=96), policy_step=0)
     """
 
-    def __init__(self, policy: Policy, *, batch_size: int = 128) -> None:
+    def __init__(self, policy: Policy, *, batch_size: int = 128, is_static: bool | None = None) -> None:
+        """``is_static``: whether the batch has fixed shapes; None: on CUDA."""
         self._policy = policy
         self._batch_size = batch_size
+        self._is_static = policy.device.type == "cuda" if is_static is None else is_static
 
     @torch.no_grad()
     def generate(
@@ -57,16 +58,16 @@ class LocalEngine:
         was_training = model.training
         model.eval()
         try:
-            batch = _Batch(self._policy, sampling)
             queue = [
                 (index, first, min(first + self._batch_size, len(request.seeds)))
                 for index, request in enumerate(requests)
                 for first in range(0, len(request.seeds), self._batch_size)
             ]
+            batch = self._batch(requests, queue, sampling)
             done: dict[tuple[int, int], Completion] = {}
             while queue or batch.num_rows:
                 poll()
-                if admitted := self._next_groups(queue, batch.num_rows):
+                if admitted := batch.take(queue):
                     batch.admit(
                         [
                             (index, first, requests[index].prompt_tokens, requests[index].seeds[first:last])
@@ -89,20 +90,26 @@ class LocalEngine:
             tuple(done[index, place] for place in range(len(request.seeds))) for index, request in enumerate(requests)
         ]
 
-    def _next_groups(self, queue: list[tuple[int, int, int]], num_rows: int) -> list[tuple[int, int, int]]:
-        """Takes the groups that fit from the queue, if enough places are free to be worth a prefill."""
-        room, admitted = self._batch_size - num_rows, []
-        if room >= REFILL_FRAC * self._batch_size:
-            while queue and queue[0][2] - queue[0][1] <= room:
-                admitted.append(queue.pop(0))
-                room -= admitted[-1][2] - admitted[-1][1]
-        return admitted
+    def _batch(
+        self, requests: Sequence[Request], queue: Sequence[tuple[int, int, int]], sampling: Sampling
+    ) -> _Batch | StaticBatch:
+        if not self._is_static or not queue:
+            return _Batch(self._policy, sampling, batch_size=self._batch_size)
+        size = max(last - first for _, first, last in queue)
+        return StaticBatch(
+            self._policy,
+            sampling,
+            num_groups=min(len(queue), max(1, self._batch_size // size)),
+            group_size=size,
+            longest_prompt=max(len(request.prompt_tokens) for request in requests),
+        )
 
 
 class _Batch:
     """Rows that are being sampled, with their cache. Also the ``tree`` that attention sees while decoding."""
 
-    def __init__(self, policy: Policy, sampling: Sampling) -> None:
+    def __init__(self, policy: Policy, sampling: Sampling, *, batch_size: int) -> None:
+        self._batch_size = batch_size
         self._body, self._head = split_model(policy.model)
         self._softcap = logit_softcap(policy.model)
         self._sampling = sampling
@@ -119,10 +126,19 @@ class _Batch:
         self._prompt_length_A = empty
         self._prompt_cache: list[tuple[Tensor, Tensor]] = []
         self._cache: list[tuple[Tensor, Tensor]] = []
-        self._finished: list[tuple[tuple[int, int], list[int], list[float], bool]] = []
+        self._finished: list[Finished] = []
         self._hidden_by_window: dict[int | None, Tensor | None] = {}
 
     # -- life of a row ---------------------------------------------------------------------------------------------
+
+    def take(self, queue: list[tuple[int, int, int]]) -> list[tuple[int, int, int]]:
+        """Takes the groups that fit from the queue, if enough places are free to be worth a prefill."""
+        room, taken = self._batch_size - self.num_rows, []
+        if room >= REFILL_FRAC * self._batch_size:
+            while queue and queue[0][2] - queue[0][1] <= room:
+                taken.append(queue.pop(0))
+                room -= taken[-1][2] - taken[-1][1]
+        return taken
 
     def admit(self, groups: Sequence[tuple[int, int, tuple[int, ...], tuple[int, ...]]]) -> None:
         """Computes new prompts, adds their rows and draws their first tokens. A group: (request, first place, prompt, seeds)."""
@@ -167,8 +183,8 @@ class _Batch:
         )[0][0]
         self._draw(hidden_SD, slice(0, self.num_rows))
 
-    def take_finished(self) -> list[tuple[tuple[int, int], list[int], list[float], bool]]:
-        """((request, place), tokens, logprobs, ended by itself) of rows that ended since the last call."""
+    def take_finished(self) -> list[Finished]:
+        """Rows that ended since the last call."""
         finished, self._finished = self._finished, []
         return finished
 
@@ -303,59 +319,6 @@ class _Batch:
             size = min(2 * keys.shape[2], self._sampling.max_tokens)
             self._cache[layer] = (_with_columns(keys, size), _with_columns(values, size))
         return self._cache[layer]
-
-
-def draw(logits_SV: Tensor, uniform_S: Tensor, temperature: float) -> tuple[Tensor, Tensor]:
-    """Tokens by inversion of the cumulative distribution, and their log-probabilities (nats, at ``temperature``).
-
-    Temperature 0 takes the most likely token; its log-probability is that at temperature 1. ``logits_SV`` may be
-    overwritten.
-    """
-    if temperature == 0:
-        token_S = logits_SV.argmax(dim=1)
-    elif logits_SV.shape[1] >= LARGE_VOCABULARY:
-        return _draw_by_blocks(logits_SV if temperature == 1.0 else logits_SV.div_(temperature), uniform_S)
-    else:
-        logits_SV = logits_SV if temperature == 1.0 else logits_SV / temperature
-        cumulative_SV = torch.softmax(logits_SV, dim=1).cumsum(dim=1)
-        threshold_S1 = uniform_S[:, None] * cumulative_SV[:, -1:]
-        token_S = torch.searchsorted(cumulative_SV, threshold_S1, right=True)[:, 0]
-        # Rounding can lift the threshold to the very end, where no token is left.
-        token_S = torch.where(token_S < logits_SV.shape[1], token_S, logits_SV.argmax(dim=1))
-    return token_S, logits_SV.gather(1, token_S[:, None])[:, 0] - logits_SV.logsumexp(dim=1)
-
-
-def _draw_by_blocks(logits_SV: Tensor, uniform_S: Tensor) -> tuple[Tensor, Tensor]:
-    """The same inversion with one exponential per logit: first the block of the vocabulary, by the blocks' sums, then the
-    token within it. Overwrites ``logits_SV``."""
-    vocabulary = logits_SV.shape[1]
-    exps_SV = logits_SV.sub_(logits_SV.amax(dim=1, keepdim=True)).exp_()
-    whole = vocabulary // BLOCK * BLOCK
-    sums = exps_SV[:, :whole].unflatten(1, (-1, BLOCK)).sum(dim=2)
-    if whole < vocabulary:
-        sums = torch.cat((sums, exps_SV[:, whole:].sum(dim=1, keepdim=True)), dim=1)
-    ends = sums.double().cumsum(dim=1)
-    threshold_S1 = uniform_S[:, None] * ends[:, -1:]
-    block_S1 = torch.searchsorted(ends, threshold_S1, right=True).clamp(max=ends.shape[1] - 1)
-    rest_S1 = threshold_S1 - ends.gather(1, block_S1) + sums.gather(1, block_S1)
-    places = block_S1 * BLOCK + torch.arange(BLOCK, device=logits_SV.device)
-    inside = exps_SV.gather(1, places.clamp(max=vocabulary - 1)).double().masked_fill_(places >= vocabulary, 0.0)
-    found_S1 = torch.searchsorted(inside.cumsum(dim=1), rest_S1, right=True)
-    # Rounding can lift what is left of the threshold to the block's very end.
-    found_S1 = torch.where(found_S1 < BLOCK, found_S1, inside.argmax(dim=1, keepdim=True))
-    chosen_S = inside.gather(1, found_S1)[:, 0]
-    return places.gather(1, found_S1)[:, 0], (chosen_S.log() - ends[:, -1].log()).to(uniform_S.dtype)
-
-
-def uniforms(seeds: Sequence[int], count: int) -> Tensor:
-    """[len(seeds), count] numbers in [0, 1): SplitMix64 (Steele, Lea & Flood, 2014) of seed and position, 24 bits each."""
-    state = np.array(seeds, dtype=np.uint64)[:, None] + np.arange(1, count + 1, dtype=np.uint64) * np.uint64(
-        0x9E3779B97F4A7C15
-    )
-    state = (state ^ (state >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
-    state = (state ^ (state >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
-    state ^= state >> np.uint64(31)
-    return torch.from_numpy((state >> np.uint64(40)).astype(np.float32) / np.float32(1 << 24))
 
 
 def _with_rows(x: Tensor, count: int) -> Tensor:

@@ -4,7 +4,7 @@ vLLM never reads the policy from a disk: it is built from the model's shape alon
 Under LoRA the base weights are sent once and the adapter after every update, unmerged: merged into bfloat16 it would be
 another policy. Each completion has its own seed; its log-probabilities are those of the sampled distribution. That they
 are the trainer's is checked when the first weights have been sent, and measured in every update (``sampling/*`` of the
-metrics; health rule H-07).
+metrics; health rule H-07). Of several processes each has an engine of its own, on its own device.
 """
 
 from __future__ import annotations
@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+import torch.distributed as dist
 from torch import Tensor
 
 from gradus.policy.adapters import save_model
@@ -52,8 +53,9 @@ class VllmEngine:
     def of(cls, policy: Policy, **options: Any) -> VllmEngine:
         """The engine of ``policy``. A process has one: it is kept, and given up for another policy's."""
         if cls._last is None or cls._last._policy is not policy or cls._last._options != options:
-            if cls._last is not None:
-                cls._last.close()
+            last, cls._last = cls._last, None
+            if last is not None:
+                last.close()
             cls._last = cls(policy, **options)
         return cls._last
 
@@ -99,6 +101,10 @@ class VllmEngine:
         base.config.architectures = [type(base).__name__]
         base.config.save_pretrained(shape)
         lora = {"enable_lora": True, "max_lora_rank": _lora_rank(self._policy.model)} if self._is_lora else {}
+        several: dict[str, Any] = {}
+        if dist.is_initialized() and dist.get_world_size() > 1:  # it joins the group that is there, and samples alone
+            several["distributed_executor_backend"] = "external_launcher"
+            os.environ.setdefault("LOCAL_RANK", os.environ["RANK"])
         return vllm.LLM(
             str(shape),
             skip_tokenizer_init=True,
@@ -113,6 +119,7 @@ class VllmEngine:
             enable_sleep_mode=self._is_gpu,
             enforce_eager=not self._is_gpu,
             **lora,
+            **several,
         )
 
     def generate(

@@ -43,8 +43,8 @@ class Fitting:
             raise error
         error.__traceback__ = None  # its frames hold the tensors of the failed attempt
         gc.collect()
-        if session.state.policy.device.type == "cuda":
-            torch.cuda.empty_cache()
+        if (kind := session.state.policy.device.type) != "cpu":
+            getattr(torch, kind).empty_cache()
         session.state.counters["microbatch"] = [smaller.microbatch_tokens, smaller.microbatch_size]
         session.warn(
             f"step {session.state.step + 1}: out of memory in the update; it begins again, from here on with micro-batches of "

@@ -7,98 +7,22 @@ and a chunk of logits here). How well that meets what runs really took: docs/log
 
 from __future__ import annotations
 
-import json
-from collections.abc import Mapping
-from dataclasses import dataclass
-from pathlib import Path
-from typing import Any
-
 from gradus.algo.presets import resolve_algorithm
 from gradus.config import Config
+from gradus.train.shapes import Shape
 
 PROCESS_BYTES = 520_000_000
 """A process with torch, transformers and a task, on a CPU, before it loads a model (measured: torch 2.13, x86-64)."""
 CHUNK_ELEMENTS, TILE_ELEMENTS, TILE_VOCABULARY = 1 << 24, 1 << 21, 4096
 """As in `policy.logprobs`, which cannot be imported without torch; a test holds them equal."""
+KEPT_SCORES, PART_SCORES = 1 << 20, 1 << 24
+"""As in `policy.attention`, likewise."""
+_SCORE_BYTES = {4: 24, 2: 20}
+"""Of one score of a part while its gradient is computed, by the width of the weights (measured on a CPU)."""
 _FIRST_COLUMNS = 64
 """Own positions that the sampler's cache begins with; it grows by doubling."""
 _CHARACTERS_PER_TOKEN = 3
 """Of prompts, where only their text is known."""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Shape:
-    """Sizes of a decoder.
-
-    Example:
-        Shape.of(json.loads(Path("config.json").read_text())).num_parameters
-    """
-
-    layers: int
-    hidden: int
-    inner: int
-    heads: int
-    key_heads: int
-    head_width: int
-    vocabulary: int
-    is_tied: bool
-
-    @classmethod
-    def of(cls, tree: Mapping[str, Any]) -> Shape | None:
-        """Reads a ``config.json``; None where it is not that of a decoder of the usual names."""
-        tree = tree.get("text_config", tree)
-        try:
-            hidden, heads = int(tree["hidden_size"]), int(tree["num_attention_heads"])
-            return cls(
-                layers=int(tree["num_hidden_layers"]),
-                hidden=hidden,
-                inner=int(tree["intermediate_size"]),
-                heads=heads,
-                key_heads=int(tree.get("num_key_value_heads") or heads),
-                head_width=int(tree.get("head_dim") or hidden // heads),
-                vocabulary=int(tree["vocab_size"]),
-                is_tied=bool(tree.get("tie_word_embeddings", False)),
-            )
-        except (KeyError, TypeError, ValueError):
-            return None
-
-    @property
-    def linear(self) -> dict[str, tuple[int, int]]:
-        """(inputs, outputs) of each linear layer of a block."""
-        queries, keys = self.heads * self.head_width, self.key_heads * self.head_width
-        return {
-            "q_proj": (self.hidden, queries),
-            "k_proj": (self.hidden, keys),
-            "v_proj": (self.hidden, keys),
-            "o_proj": (queries, self.hidden),
-            "gate_proj": (self.hidden, self.inner),
-            "up_proj": (self.hidden, self.inner),
-            "down_proj": (self.inner, self.hidden),
-        }
-
-    @property
-    def num_linear(self) -> int:
-        """Parameters of the linear layers of all blocks."""
-        return self.layers * sum(inputs * outputs for inputs, outputs in self.linear.values())
-
-    @property
-    def num_parameters(self) -> int:
-        """All parameters, biases left out."""
-        ends = self.vocabulary * self.hidden * (1 if self.is_tied else 2)
-        return self.num_linear + ends + (2 * self.layers + 1) * self.hidden
-
-    def num_adapted(self, rank: int, targets: str | tuple[str, ...]) -> int:
-        """Parameters of LoRA adapters."""
-        chosen = [size for name, size in self.linear.items() if isinstance(targets, str) or name in targets]
-        return self.layers * rank * sum(inputs + outputs for inputs, outputs in chosen)
-
-
-def shape_at(folder: Path) -> Shape | None:
-    """Of the model in a local folder; None where there is none, or an adapter only."""
-    try:
-        return Shape.of(json.loads((folder / "config.json").read_text(encoding="utf-8")))
-    except (OSError, ValueError):
-        return None
 
 
 def footprint(config: Config, shape: Shape, *, prompt_characters: int) -> dict[str, int]:
@@ -163,6 +87,21 @@ def _update(config: Config, shape: Shape, prompt: int, width: int, *, is_head_tr
     saved = shape.layers * shape.hidden + layer if config.model.gradient_checkpointing else shape.layers * layer
     is_tiled = config.model.device in ("cpu", "auto") and shape.vocabulary > 2 * TILE_VOCABULARY
     chunk = min(TILE_ELEMENTS if is_tiled else CHUNK_ELEMENTS, own * shape.vocabulary)
-    logits = chunk * (4 * 2 + (0 if width == 4 else width))
+    logits = chunk * (4 * 2 + (0 if width == 4 else width)) + _scores(config, shape, prompt, own, width)
     head = shape.vocabulary * shape.hidden * width if is_head_trained else 0
     return tokens * saved * width + logits + head
+
+
+def _scores(config: Config, shape: Shape, prompt: int, own: int, width: int) -> int:
+    """What attention takes: on CUDA a part of the keys and values, copied to each completion, with their gradients; on MPS
+    the scores, of all layers where they are few, else of one part. On a CPU the fused kernel needs neither."""
+    if config.model.device in ("cpu", "auto"):
+        return 0
+    if config.model.device == "cuda":
+        group = config.sampling.group_size * shape.heads * (prompt + config.sampling.max_tokens) * shape.head_width
+        elements = own * shape.heads * (prompt + config.sampling.max_tokens) * shape.head_width
+        return 6 * width * min(elements // config.sampling.max_tokens, max(group, PART_SCORES))
+    scores = own * shape.heads * (prompt + config.sampling.max_tokens)
+    if scores <= KEPT_SCORES:
+        return scores * (4 + width) * (1 if config.model.gradient_checkpointing else shape.layers)
+    return min(scores, PART_SCORES) * _SCORE_BYTES[width]

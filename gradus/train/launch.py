@@ -122,8 +122,6 @@ def _refused_size(config: Config, kind: str, size: int) -> list[str]:
         )
     if size == 1:
         return found
-    if config.engine.name == "vllm":
-        found.append(f"engine.name=vllm samples in one process, and {size} were started; use engine.name=local")
     if config.backend.name != "native":
         found.append(f"backend.name={config.backend.name} runs in one process here, and {size} were started")
     if kind == "sft":

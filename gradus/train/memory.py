@@ -15,6 +15,19 @@ def resident_bytes() -> int:
         return 0
 
 
+def device_memory(kind: str) -> dict[str, int]:
+    """``system/device_bytes``: the most that tensors took of a GPU since the last call, or take of MPS now; nothing on a CPU."""
+    import torch
+
+    if kind == "cuda":
+        most = torch.cuda.max_memory_allocated()
+        torch.cuda.reset_peak_memory_stats()
+        return {"system/device_bytes": most}
+    if kind == "mps":
+        return {"system/device_bytes": torch.mps.driver_allocated_memory()}
+    return {}
+
+
 def is_out_of_memory(error: BaseException) -> bool:
     """Whether an error says that host or device memory did not suffice. torch has a class for that on CUDA only."""
     import torch

@@ -11,9 +11,9 @@ import torch
 from torch import Tensor, nn
 
 from gradus.config import OptimizerConfig
-from gradus.policy.adapters import need_bitsandbytes
 from gradus.policy.load import Policy
 from gradus.policy.logprobs import completion_logprobs
+from gradus.policy.packages import need_bitsandbytes
 from gradus.rollout.ranks import ALONE, Ranks
 
 BUCKET_ELEMENTS = 1 << 24

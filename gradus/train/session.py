@@ -31,7 +31,7 @@ from gradus.train.checkpoint import Checkpoint, Saver
 from gradus.train.environment import differences
 from gradus.train.interrupt import Interrupted, Stop, catch_signals
 from gradus.train.limits import within_limits
-from gradus.train.memory import is_out_of_memory, out_of_memory, resident_bytes
+from gradus.train.memory import device_memory, is_out_of_memory, out_of_memory, resident_bytes
 from gradus.train.optimizer import learning_rate_at
 from gradus.train.parallel import Sampler, optimizer_for
 from gradus.train.shards import take_shards, with_shards, write_shards
@@ -199,7 +199,8 @@ class Session:
             "replay": self.state.replay,
             "wall_seconds": time.monotonic() - self._started,
         }
-        row = {"step": self.state.step, **facts, "system/rss_bytes": resident_bytes(), **row}
+        memory = {"system/rss_bytes": resident_bytes(), **device_memory(self.state.policy.device.type)}
+        row = {"step": self.state.step, **facts, **memory, **row}
         self.run.append_metrics(row)
         console.step(row, self.config.num_steps)
         self._watch(row)

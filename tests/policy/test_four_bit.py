@@ -5,6 +5,7 @@ import importlib.util
 import pytest
 import torch
 
+from gradus import verbs
 from gradus.algo.presets import PRESETS
 from gradus.config import LoraConfig, ModelConfig, OptimizerConfig
 from gradus.policy.load import load_policy
@@ -36,8 +37,12 @@ def absent(monkeypatch):
     monkeypatch.setattr(importlib.util, "find_spec", lambda name: None if name == "bitsandbytes" else found(name))
 
 
-def test_without_the_package(folder, monkeypatch):
+def test_without_the_package(folder, monkeypatch, tmp_path):
     absent(monkeypatch)
+    for told in ({"model": {"load_in_4bit": True, "lora": {"rank": 2}}}, {"optimizer": {"moments": "8bit"}}):
+        with pytest.raises(ValueError, match="needs the package bitsandbytes"):
+            verbs.run("train", runs.config_of(folder, **told), runs_dir=tmp_path)
+    assert not list(tmp_path.iterdir()), "said before a run is made"
     with pytest.raises(
         ValueError, match=r"model.load_in_4bit=true needs the package bitsandbytes; install gradus\[4bit\]"
     ):

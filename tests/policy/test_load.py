@@ -97,10 +97,13 @@ def test_an_architecture_that_changes_its_logits_is_not_trained(folder, tmp_path
         load_policy(ModelConfig(path=str(copy)))
 
 
-def test_devices_and_dtypes():
+def test_devices_and_dtypes(monkeypatch):
     assert pick_device("cpu").type == "cpu"
     assert pick_dtype("auto", torch.device("cpu")) == torch.float32
     assert pick_dtype("bfloat16", torch.device("cpu")) == torch.bfloat16
+    for has_it, dtype in ((True, torch.bfloat16), (False, torch.float32)):
+        monkeypatch.setattr(torch.cuda, "is_bf16_supported", lambda **_: has_it)  # noqa: B023 (called at once)
+        assert pick_dtype("auto", torch.device("cuda")) == dtype
     if not torch.cuda.is_available():
         with pytest.raises(ValueError, match=r"model.device=cuda is not available here"):
             pick_device("cuda")

@@ -3,6 +3,7 @@
 import pytest
 import torch
 
+from gradus.policy import attention as attention_module
 from gradus.policy import logprobs as logprobs_module
 from gradus.policy.logprobs import completion_logprobs, head_logprobs
 from tests.models import CONFIGS, SIZES, build_model, random_tokens, tree_model
@@ -41,7 +42,7 @@ def plain(model, dtype):
     return all_logprobs, all_entropies, {name: p.grad.clone() for name, p in model.named_parameters()}
 
 
-def shared(model, dtype, order=None, use_fused=None, chunk=None):
+def shared(model, dtype, order=None, kernel=None, chunk=None):
     """The same through the tree, completions in ``order``."""
     order = order or list(range(len(COMPLETIONS)))
     longest = max(map(len, COMPLETIONS))
@@ -53,7 +54,7 @@ def shared(model, dtype, order=None, use_fused=None, chunk=None):
         completions=[COMPLETIONS[row] for row in order],
         prompt_of=[PROMPT_OF[row] for row in order],
         temperature=TEMPERATURE,
-        use_fused=use_fused,
+        kernel=kernel,
     )
     (
         (logp_BT * upstream[order]).sum() + (entropy_BT * upstream[[row + len(COMPLETIONS) for row in order]]).sum()
@@ -73,19 +74,17 @@ def assert_same(ours, theirs, relative):
         assert (gradients[name] - gradient).abs().max() <= relative * scale, name
 
 
-@pytest.mark.parametrize("use_fused", [True, False])
+@pytest.mark.parametrize("kernel", ["merged", "masked", "plain"])
 @pytest.mark.parametrize("family", sorted(CONFIGS))
-def test_equals_plain_forward_passes(family, use_fused):
+def test_equals_plain_forward_passes(family, kernel):
     theirs = plain(build_model(family), torch.float32)
-    assert_same(shared(tree_model(family), torch.float32, use_fused=use_fused), theirs, 2e-5)
+    assert_same(shared(tree_model(family), torch.float32, kernel=kernel), theirs, 2e-5)
 
 
-@pytest.mark.parametrize("use_fused", [True, False])
-def test_equals_plain_forward_passes_in_float64(use_fused):
+@pytest.mark.parametrize("kernel", ["merged", "masked", "plain"])
+def test_equals_plain_forward_passes_in_float64(kernel):
     theirs = plain(build_model("starcoder2", dtype=torch.float64), torch.float64)
-    assert_same(
-        shared(tree_model("starcoder2", dtype=torch.float64), torch.float64, use_fused=use_fused), theirs, 1e-12
-    )
+    assert_same(shared(tree_model("starcoder2", dtype=torch.float64), torch.float64, kernel=kernel), theirs, 1e-12)
 
 
 def test_order_of_completions_never_matters():
@@ -94,6 +93,20 @@ def test_order_of_completions_never_matters():
     _, _, second = shared(model, torch.float64, order=[6, 2, 0, 7, 5, 1, 4, 3])
     for name, gradient in first.items():
         torch.testing.assert_close(second[name], gradient, rtol=1e-12, atol=1e-12)
+
+
+@pytest.mark.parametrize("kernel", ["masked", "plain"])
+@pytest.mark.parametrize("part", [1, 400, 3000], ids=["a query at a time", "some queries", "some groups"])
+@pytest.mark.parametrize("family", ["mistral-window", "gemma2", "qwen3"])
+def test_how_attention_is_cut_never_matters(monkeypatch, family, part, kernel):
+    model = tree_model(family)
+    whole = shared(model, torch.float32, kernel=kernel)
+    monkeypatch.setattr(attention_module, "KEPT_SCORES", 0)
+    monkeypatch.setattr(attention_module, "PART_SCORES", part)
+    logp, entropy, gradients = shared(model, torch.float32, kernel=kernel)
+    assert (logp - whole[0]).abs().max() <= 1e-5 and (entropy - whole[1]).abs().max() <= 1e-5
+    for name, gradient in whole[2].items():
+        assert (gradients[name] - gradient).abs().max() <= 2e-5 * gradient.abs().max(), name
 
 
 TILED = {"TILE_VOCABULARY": 50, "TILE_ELEMENTS": 350}

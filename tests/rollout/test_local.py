@@ -5,8 +5,9 @@ import torch
 
 from gradus.policy.load import Policy
 from gradus.policy.logprobs import completion_logprobs
+from gradus.rollout.draws import LARGE_VOCABULARY, draw, uniforms
 from gradus.rollout.engine import Request, Sampling
-from gradus.rollout.local import LARGE_VOCABULARY, LocalEngine, draw, uniforms
+from gradus.rollout.local import LocalEngine
 from gradus.types import Problem
 from tests.models import CONFIGS, SIZES, random_tokens, tree_model
 

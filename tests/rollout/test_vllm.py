@@ -27,6 +27,7 @@ from gradus.rollout.vllm import VllmEngine
 from gradus.train.address import locate
 from gradus.types import Problem
 from tests.train.runs import config_of, metrics, run
+from tests.train.test_launchers import trained
 
 HAS_VLLM = importlib.util.find_spec("vllm") is not None
 needs_vllm = pytest.mark.skipif(not HAS_VLLM, reason="vLLM is not installed")
@@ -169,6 +170,20 @@ def test_a_run_samples_with_it_and_what_it_exports_loads_in_vllm(tmp_path, lora)
     if lora:
         export(made, tmp_path / "merged", merge=True)
         assert alone(tmp_path / "merged", None) == [list(group[0].tokens) for group in here]
+
+
+@needs_vllm
+@pytest.mark.slow
+@pytest.mark.parametrize(("strategy", "lora"), [("ddp", ""), ("fsdp2", ""), ("ddp", "{rank: 4}")])
+def test_of_several_processes_each_has_an_engine(tmp_path, strategy, lora):
+    folder = folder_of(tmp_path / "model")
+    settings = ["engine.name=vllm", "engine.batch_size=16", "sampling.max_prompt_tokens=128"]
+    settings += [f"parallel.strategy={strategy}", *([f"model.lora={lora}"] if lora else [])]
+    assert f"2 processes, {strategy}:" in trained(tmp_path, folder, *settings, num_steps=2)
+    assert "resumes" in trained(tmp_path, folder, *settings, num_steps=3)
+    rows = metrics(tmp_path)
+    assert [row["step"] for row in rows] == [0, 1, 2, 3]
+    assert all(row["sampling/sampling_logp_difference/max"] < 1e-4 and row["grad_norm"] > 0 for row in rows[1:])
 
 
 ALONE = """

@@ -8,10 +8,11 @@ from pathlib import Path
 import pytest
 
 from gradus.config import Config
-from gradus.policy import logprobs
+from gradus.policy import attention, logprobs
 from gradus.policy.load import NANO
 from gradus.train import footprint as module
-from gradus.train.footprint import Shape, footprint, shape_at
+from gradus.train.footprint import footprint
+from gradus.train.shapes import Shape, known_shape, shape_at
 from tests.command_line import call, only_json
 from tests.models import CONFIGS, build_model
 
@@ -40,9 +41,29 @@ def test_a_config_of_another_kind_is_no_guess(tmp_path):
     assert shape_at(tmp_path) is None
 
 
-def test_the_chunk_of_logits_is_the_one_that_is_used():
+@pytest.mark.parametrize(
+    ("path", "billions"),
+    [
+        ("Qwen/Qwen2.5-0.5B-Instruct", 0.494), ("Qwen/Qwen2.5-3B", 3.09), ("unsloth/Qwen2.5-7B-Instruct-bnb-4bit", 7.62),
+        ("Qwen/Qwen2.5-14B", 14.8), ("Qwen/Qwen3-4B", 4.02), ("sft-checkpoints/qwen3-14b", 14.8), ("Qwen/Qwen3-0.6B-Base", 0.596),
+        ("mistralai/Mistral-7B-Instruct-v0.3", 7.25), ("meta-llama/Llama-3.2-1B", 1.24), ("meta-llama/Llama-3.1-8B", 8.03),
+        ("HuggingFaceTB/SmolLM2-135M", 0.135), ("HuggingFaceTB/SmolLM2-1.7B-Instruct", 1.71),
+    ],
+)  # fmt: skip
+def test_known_names_have_the_published_number_of_parameters(path, billions):
+    shape = known_shape(path)
+    assert shape is not None and shape.num_parameters == pytest.approx(billions * 1e9, rel=0.01)
+
+
+def test_an_unknown_name_is_no_guess():
+    assert known_shape("me/my-model") is None and known_shape("Qwen/Qwen2.5-Math") is None
+
+
+def test_the_sizes_of_chunks_and_parts_are_those_that_are_used():
     for name in ("CHUNK_ELEMENTS", "TILE_ELEMENTS", "TILE_VOCABULARY"):
         assert getattr(module, name) == getattr(logprobs, name)
+    for name in ("KEPT_SCORES", "PART_SCORES"):
+        assert getattr(module, name) == getattr(attention, name)
 
 
 def test_what_costs_memory_is_counted_so():
