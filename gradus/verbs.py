@@ -62,6 +62,7 @@ def run(
     makes a warning of a disk that is too small."""
     from gradus.data.order import sampler_for
     from gradus.data.problems import fingerprint, load_answers, load_problems
+    from gradus.rollout.engine import need_vllm
     from gradus.tracking.sinks import check_installed
     from gradus.train.interrupt import catch_signals
     from gradus.train.launch import joined
@@ -85,7 +86,8 @@ def run(
             return open_existing(config, tuple(overrides), **options)
         for name in resolved.config.tracking.sinks:  # before a run exists
             check_installed(name)
-        need_packages(resolved.config)
+        if resolved.config.engine.name == "vllm":
+            need_vllm()
         return open_run(resolved, runs_dir=runs_folder() if runs_dir is None else runs_dir, **options)
 
     if isinstance(config, Path):
@@ -119,21 +121,6 @@ def need_torch(what: str) -> None:
     for package in ("torch", "transformers", "safetensors"):
         if importlib.util.find_spec(package) is None:
             raise ValueError(f"{what} needs the package {package}; install gradus[train]")
-
-
-def need_packages(config: Config) -> None:
-    """The same for what a setting asks for."""
-    from gradus.policy.packages import need_bitsandbytes
-    from gradus.rollout.engine import need_vllm
-
-    if config.backend.name != "native":
-        return
-    if config.model.load_in_4bit:
-        need_bitsandbytes("model.load_in_4bit=true")
-    if config.optimizer.moments == "8bit":
-        need_bitsandbytes("optimizer.moments=8bit")
-    if config.engine.name == "vllm":
-        need_vllm()
 
 
 def runs_folder() -> Path:

@@ -17,6 +17,7 @@ from typing import Literal
 
 from gradus import console
 from gradus.config import Config
+from gradus.policy.packages import need_bitsandbytes
 from gradus.rollout.ranks import ALONE, Ranks
 
 Strategy = Literal["ddp", "fsdp2", "zero2", "zero3"]
@@ -82,6 +83,18 @@ def need_deepspeed() -> None:
             "parallel.strategy=zero2 and zero3 need the package deepspeed; install gradus[parallel] (make "
             "extras-parallel), or use parallel.strategy=fsdp2"
         )
+
+
+def _need_packages(config: Config, strategy: Strategy) -> None:
+    """ValueError where a package is missing that a setting asks for; said before anything is made."""
+    if strategy.startswith("zero"):
+        need_deepspeed()
+    if config.backend.name != "native":
+        return
+    if config.model.load_in_4bit:
+        need_bitsandbytes("model.load_in_4bit=true")
+    if config.optimizer.moments == "8bit":
+        need_bitsandbytes("optimizer.moments=8bit")
 
 
 def _strategy(config: Config, environment: Mapping[str, str], size: int) -> tuple[Strategy, list[str]]:
@@ -190,8 +203,7 @@ def joined(config: Config, kind: str) -> Iterator[Launch]:
     """Examines the launch and joins the other processes until the end of the ``with``. Alone it does nothing."""
     try:
         launch = examine(config, kind)
-        if launch.strategy.startswith("zero"):
-            need_deepspeed()
+        _need_packages(config, launch.strategy)
     except ValueError:
         if os.environ.get("RANK", "0") != "0":
             console.hush()  # the first process says the same
