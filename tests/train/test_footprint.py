@@ -93,7 +93,7 @@ def test_a_dry_run_says_it(capfd):
     code, out, _ = call(capfd, "train", "countdown_nano", "--dry-run", "--json")
     assert code == 0 and only_json(out)["memory"]["peak"] > module.PROCESS_BYTES
     code, out, _ = call(capfd, "train", "countdown_nano", "--dry-run")
-    assert "memory: about" in out and "GB at the peak" in out
+    assert "memory on a CPU" in out and "GB at the peak" in out
 
 
 PEAK = (
