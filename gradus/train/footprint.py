@@ -17,8 +17,8 @@ CHUNK_ELEMENTS, TILE_ELEMENTS, TILE_VOCABULARY = 1 << 24, 1 << 21, 4096
 """As in `policy.logprobs`, which cannot be imported without torch; a test holds them equal."""
 KEPT_SCORES, PART_SCORES = 1 << 20, 1 << 24
 """As in `policy.attention`, likewise."""
-_SCORE_BYTES = {4: 24, 2: 20}
-"""Of one score of a part while its gradient is computed, by the width of the weights (measured on a CPU)."""
+_SCORE_BYTES = {4: 14, 2: 12}
+"""Of one score of a part while its gradient is computed, by the width of the weights (measured: docs/log.md)."""
 _FIRST_COLUMNS = 64
 """Own positions that the sampler's cache begins with; it grows by doubling."""
 _CHARACTERS_PER_TOKEN = 3
