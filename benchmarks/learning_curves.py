@@ -10,13 +10,13 @@ from __future__ import annotations
 import argparse
 import datetime
 import json
-import math
 import sys
 from pathlib import Path
 from typing import Any
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
+from gradus.evaluation.stats import share_interval
 from gradus.jsonl import read_jsonl
 from gradus.policy.nano.build import processor
 from gradus.yaml12 import read
@@ -34,24 +34,39 @@ def tree_of(path: Path) -> dict[str, Any]:
 
 
 def of_run(path: Path) -> dict[str, Any]:
-    """Backend, seed, rewards by step, and held-out pass@1 by step with its 95 % interval."""
+    """Backend, seed, rewards by step, and by step of an evaluation what share of its completions of each problem is right."""
     config = tree_of(path)
     rows = read_jsonl(path / "metrics.jsonl").rows
-    name = f"evaluation/{config['evaluation']['split']}/solve_rate"
+    split = config["evaluation"]["split"]
+    name = f"evaluation/{split}/solve_rate"
     plain = {key: value for key, value in config.items() if key not in FREE}
     return {
         "backend": config["backend"]["name"],
         "seed": config["seed"],
         "settings": json.dumps(plain, sort_keys=True),
         "rewards": [[row["step"], row["reward"]] for row in rows if "reward" in row],
-        "held_out": [[row["step"], row[name], row[f"{name}_low"], row[f"{name}_high"]] for row in rows if name in row],
+        "held_out": {
+            row["step"]: solved(path / "evaluations" / split / f"step_{row['step']:06d}.jsonl")
+            for row in rows
+            if name in row
+        },
+        "num_samples": config["evaluation"]["samples_per_problem"],
         "train_seconds": sum(row.get("time/step_seconds", 0.0) for row in rows),
     }
 
 
+def solved(path: Path) -> dict[str, float]:
+    """Share of right completions by problem."""
+    found: dict[str, list[bool]] = {}
+    for row in read_jsonl(path).rows:
+        found.setdefault(row["problem_id"], []).append(row["correct"])
+    return {problem: sum(values) / len(values) for problem, values in found.items()}
+
+
 def gathered(runs: list[dict[str, Any]], *, is_mixed: bool = False) -> dict[str, dict[str, Any]]:
-    """By backend: mean rewards and mean pass@1 of its runs, as far as all of them went. An interval is that of the
-    evaluations, narrower by the root of their number. ValueError where runs are not of one experiment."""
+    """By backend: mean rewards and mean pass@1 of its runs, as far as all of them went. The runs have their problems in
+    common, so an interval is over problems, each with all its completions by all runs: it tells these runs apart from
+    others on other problems, not from runs with other seeds. ValueError where runs are not of one experiment."""
     if len({run["settings"] for run in runs}) > 1 and not is_mixed:
         raise ValueError(
             "these runs differ in more than backend and seed; draw runs of one recipe with the same settings"
@@ -59,13 +74,13 @@ def gathered(runs: list[dict[str, Any]], *, is_mixed: bool = False) -> dict[str,
     found = {}
     for backend in sorted({run["backend"] for run in runs}):
         mine = [run for run in runs if run["backend"] == backend]
-        steps = set.intersection(*({row[0] for row in run["held_out"]} for run in mine))
         held_out = []
-        for step in sorted(steps):
-            rows = [next(row for row in run["held_out"] if row[0] == step) for run in mine]
-            mean = sum(row[1] for row in rows) / len(rows)
-            low, high = (math.sqrt(sum((row[1] - row[side]) ** 2 for row in rows)) / len(rows) for side in (2, 3))
-            held_out.append([step, mean, mean - low, mean + high])
+        for step in sorted(set.intersection(*(set(run["held_out"]) for run in mine))):
+            evaluations = [run["held_out"][step] for run in mine]
+            problems = set.intersection(*map(set, evaluations))
+            rates = [sum(one[problem] for one in evaluations) / len(mine) for problem in sorted(problems)]
+            estimate = share_interval(rates, sum(run["num_samples"] for run in mine))
+            held_out.append([step, estimate.value, estimate.low, estimate.high])
         by_step: dict[int, list[float]] = {}
         for run in mine:
             for step, reward in run["rewards"]:
@@ -87,22 +102,23 @@ def picture(curves: dict[str, dict[str, Any]], path: Path) -> None:
     figure = Figure(figsize=(10, 4), dpi=120, layout="constrained")
     FigureCanvasAgg(figure)
     left, right = figure.subplots(1, 2)
+    longest = max(row[0] for curve in curves.values() for row in curve["rewards"])
+    half = SMOOTH_STEPS // 2 if longest >= 3 * SMOOTH_STEPS else 0
     for number, (backend, curve) in enumerate(curves.items()):
         label = f"{backend} ({len(curve['seeds'])} run{'s' * (len(curve['seeds']) > 1)})"
         color = COLORS[backend]
         steps, values = [row[0] for row in curve["rewards"]], [row[1] for row in curve["rewards"]]
-        half = SMOOTH_STEPS // 2
-        means = [
-            sum(values[max(0, at - half) : at + half + 1]) / len(values[max(0, at - half) : at + half + 1])
-            for at in range(len(values))
-        ]
+        near = [[one for at, one in curve["rewards"] if abs(at - step) <= half] for step in steps]
+        means = [sum(some) / len(some) for some in near]
         left.plot(steps, values, ".", color=color, alpha=0.25, markersize=3)
         left.plot(steps, means, color=color, label=label)
         places = [row[0] + 0.4 * (number - 1) for row in curve["held_out"]]
         middle = [row[1] for row in curve["held_out"]]
         spread = [[row[1] - row[2] for row in curve["held_out"]], [row[3] - row[1] for row in curve["held_out"]]]
         right.errorbar(places, middle, yerr=spread, color=color, marker="o", markersize=4, capsize=2, label=label)
-    left.set_title(f"Reward of the step's completions (mean of {SMOOTH_STEPS})", loc="left", fontsize=10)
+    left.set_title(
+        "Reward of the step's completions" + f" (mean of {SMOOTH_STEPS} steps)" * bool(half), loc="left", fontsize=10
+    )
     right.set_title("Held-out pass@1, 95 % intervals", loc="left", fontsize=10)
     for place in (left, right):
         place.set_xlabel("step")
