@@ -179,7 +179,10 @@ def _folder(config: Config) -> Path:
     if not folder.exists() and is_address and importlib.util.find_spec("huggingface_hub") is not None:
         from huggingface_hub import try_to_load_from_cache
 
-        found = try_to_load_from_cache(path, "config.json", revision=config.model.revision)
+        try:
+            found = try_to_load_from_cache(path, "config.json", revision=config.model.revision)
+        except ValueError:  # no name that the Hub would give, such as runs/x@last
+            return folder
         if isinstance(found, str):
             return Path(found).parent
     return folder

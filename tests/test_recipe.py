@@ -318,7 +318,8 @@ def test_diff_says_what_a_change_does_to_a_run():
 
 
 def test_the_tree_stays_small():
-    assert len(keys.schema_leaves()) <= 87, "a new key pushes one out or argues for itself"
+    # 88 with probe.rehearse_steps: so that a recipe, and not its reader, decides how far a probe looks ahead
+    assert len(keys.schema_leaves()) <= 88, "a new key pushes one out or argues for itself"
 
 
 def test_every_leaf_is_documented_and_every_synonym_leads_to_one():
