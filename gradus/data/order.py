@@ -5,7 +5,7 @@ Without any setting of ``curriculum`` the order is plain shuffled epochs: a pure
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from fractions import Fraction
 from typing import Literal, TypeVar
 
@@ -42,6 +42,16 @@ def sampler_for(
     return CurriculumSampler.from_config(
         problems, curriculum, num_steps=config.num_steps, seed=config.seed, updates_per_batch=updates
     )
+
+
+def batches_ahead(config: Config, problems: Sequence[T]) -> Iterator[tuple[int, list[T]]]:
+    """What a run will draw, from its beginning: (0-based optimizer step before which it samples, problems). An adaptive
+    curriculum is taken as it begins, without results."""
+    fixed = config.curriculum.model_copy(update={"adaptive": "off", "cooldown_steps": 0})
+    sampler = sampler_for(config.model_copy(update={"curriculum": fixed}), problems)
+    every = config.optimizer.updates_per_batch * config.optimizer.passes_per_batch
+    for step in range(0, config.num_steps, every):
+        yield step, sampler.draw(step)
 
 
 def _check_balance(name: str, problems_per_step: int, updates: int, problems: Sequence[ItemLike | Problem]) -> None:

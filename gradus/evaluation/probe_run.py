@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 
 from gradus import console
 from gradus.config import Config
-from gradus.data.order import sampler_for
+from gradus.data.order import batches_ahead
 from gradus.data.problems import Problems, fingerprint
 from gradus.evaluation.evaluate import rows
 from gradus.evaluation.probe import Plan, Probe, ScorerCheck, read
@@ -113,14 +113,12 @@ class Sampler:
 def chosen_problems(config: Config, problems: Sequence[Problem], count: int) -> list[Problem]:
     """``count`` of the training problems, each at most once; all of them where there are fewer: those that the training
     draws first, so that its first steps see the very problems of the forecast. Where the whole run draws fewer, the
-    rest is drawn at random by its seed. An adaptive curriculum is taken as it begins, without results."""
-    wanted = min(count, len(problems))
-    fixed = config.curriculum.model_copy(update={"adaptive": "off", "cooldown_steps": 0})
-    sampler, drawn = sampler_for(config.model_copy(update={"curriculum": fixed}), problems), dict[str, Problem]()
-    for step in range(config.num_steps):
+    rest is drawn at random by its seed."""
+    wanted, drawn = min(count, len(problems)), dict[str, Problem]()
+    for _, batch in batches_ahead(config, problems):
         if len(drawn) >= wanted:
             break
-        drawn |= {problem.id: problem for problem in sampler.draw(step)}
+        drawn |= {problem.id: problem for problem in batch}
     others = [problem for problem in problems if problem.id not in drawn]
     missing = max(0, wanted - len(drawn))
     return [*drawn.values(), *random.Random(seed_of("probe", config.seed)).sample(others, missing)][:wanted]

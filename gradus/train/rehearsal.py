@@ -6,6 +6,7 @@ the same machine the run's first steps will be these.
 
 from __future__ import annotations
 
+import itertools
 import statistics
 import tempfile
 import time
@@ -17,7 +18,7 @@ from typing import Any
 from gradus import console
 from gradus.algo.presets import resolve_algorithm
 from gradus.config import Config
-from gradus.data.order import sampler_for
+from gradus.data.order import batches_ahead
 from gradus.data.problems import Problems
 from gradus.evaluation.forecast import FIRST_STEPS, Batch
 from gradus.exits import Code, Exit
@@ -119,18 +120,14 @@ def _taken(
 
 
 def _batches(config: Config, problems: Sequence[Problem], rows: Mapping[int, Mapping[str, Any]]) -> list[Batch]:
-    """The batches of the first steps, each with what its row says, if it was taken. An adaptive curriculum is taken as it
-    begins, without results."""
-    fixed = config.curriculum.model_copy(update={"adaptive": "off", "cooldown_steps": 0})
-    sampler = sampler_for(config.model_copy(update={"curriculum": fixed}), problems)
-    every = config.optimizer.updates_per_batch * config.optimizer.passes_per_batch
+    """The batches of the first steps, each with what its row says, if it was taken."""
     return [
         Batch(
             step=step,
-            problem_ids=tuple(problem.id for problem in sampler.draw(step)),
+            problem_ids=tuple(problem.id for problem in batch),
             **(_seen(rows[step + 1], config) if step + 1 in rows else {}),
         )
-        for step in range(0, min(FIRST_STEPS, config.num_steps), every)
+        for step, batch in itertools.takewhile(lambda one: one[0] < FIRST_STEPS, batches_ahead(config, problems))
     ]
 
 

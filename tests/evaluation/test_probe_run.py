@@ -87,6 +87,23 @@ def test_with_stages_the_problems_are_those_that_training_draws_first(problems: 
     assert {sampler.buckets[problem.id] for problem in chosen} == {"easy"}
 
 
+def test_where_a_batch_serves_several_steps_the_stages_are_those_of_the_steps_that_sample():
+    """With eight steps and two from each batch; the second stage begins after step 4."""
+    stages = ((0.5, 1.0, 0.0, 0.0), (1.0, 0.0, 0.0, 1.0))
+    config = Config(
+        tasks={"countdown": {"min_numbers": 2, "max_numbers": 4}},
+        num_steps=8,
+        curriculum={"num_problems": 300, "problems_per_step": 8, "stages": stages, "quantiles": (0.3, 0.6)},  # type: ignore[arg-type]
+        optimizer={"updates_per_batch": 2},  # type: ignore[arg-type]
+    )
+    train = load_problems(config).train
+    sampler = sampler_for(config, train)
+    batches = [sampler.draw(step) for step in (0, 2, 4, 6)]
+    drawn = [problem.id for batch in batches for problem in batch]
+    assert [problem.id for problem in chosen_problems(config, train, len(drawn))] == drawn
+    assert [{sampler.buckets[problem.id] for problem in batch} for batch in batches] == [{"easy"}] * 2 + [{"hard"}] * 2
+
+
 @pytest.mark.parametrize(
     ("error_rate", "num_seeds"), [(0.1, 6), (0.9, 6), pytest.param(0.1, 100, marks=pytest.mark.slow),
                                   pytest.param(0.8, 100, marks=pytest.mark.slow)]
