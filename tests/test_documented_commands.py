@@ -3,7 +3,11 @@
 from __future__ import annotations
 
 import importlib.util
+import os
 import shlex
+import shutil
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -150,6 +154,45 @@ def test_the_commands_of_a_page_work(
         if words[:2] == ["planning", "generate"]:
             put_users_files(tmp_path)
         has_run = has_run or Path(RUN).exists()
+
+
+LAUNCHERS = {
+    "torchrun ": [sys.executable, "-m", "torch.distributed.run"],
+    "accelerate launch ": [sys.executable, "-m", "accelerate.commands.launch"],
+}
+"""What starts several processes, as it is called where it is not on the path."""
+
+
+def launched(page: str) -> list[list[str]]:
+    """The commands of a page's code blocks that start several processes."""
+    blocks = "\n".join(_FENCE.findall((ROOT / page).read_text(encoding="utf-8"))).splitlines()
+    return [
+        program + shlex.split(line.removeprefix(name), comments=True)
+        for line in blocks
+        for name, program in LAUNCHERS.items()
+        if line.startswith(name)
+    ]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("page", ["docs/several-devices.md", "docs/trl.md"])
+def test_the_launchers_of_a_page_work(page: str, tmp_path: Path) -> None:
+    shutil.copytree(ROOT / "recipes", tmp_path / "recipes")
+    environment = {
+        **os.environ,
+        "ACCELERATE_USE_CPU": "true",
+        "DS_ACCELERATOR": "cpu",
+        "GRADUS_RUNS_DIR": str(tmp_path),
+    }
+    commands = launched(page)
+    assert commands
+    for number, words in enumerate(commands):
+        if "zero" in " ".join(words) and importlib.util.find_spec("deepspeed") is None:
+            continue
+        told = [*words, *STEPS, "curriculum.problems_per_step=4", f"name=run-{number}"]  # whole groups for each
+        done = subprocess.run(told, cwd=tmp_path, env=environment, capture_output=True, text=True, check=False)
+        assert done.returncode == 0, (words, done.stdout, done.stderr)
+        assert (tmp_path / f"run-{number}/report.html").is_file()
 
 
 def test_every_page_with_commands_is_run_or_says_where() -> None:

@@ -19,6 +19,7 @@ from gradus import console
 from gradus.config import Config
 from gradus.policy.packages import need_bitsandbytes
 from gradus.rollout.ranks import ALONE, Ranks
+from gradus.train.backends.batches import refused_microbatch
 
 Strategy = Literal["ddp", "fsdp2", "zero2", "zero3"]
 PATIENCE = datetime.timedelta(hours=12)
@@ -58,6 +59,11 @@ def examine(config: Config, kind: str, environment: Mapping[str, str] = os.envir
         )
     strategy, found = _strategy(config, environment, size)
     found += _refused_size(config, kind, size) + _refused_settings(config, environment)
+    if strategy in ("fsdp2", "zero3") and config.backend.extra.get("use_vllm"):
+        found.append(
+            f"backend.extra.use_vllm needs whole weights in every process, and parallel.strategy={strategy} shares them "
+            "out; use parallel.strategy=ddp or zero2"
+        )
     if strategy != "ddp":
         for leaf, is_set in (
             ("model.load_in_4bit=true", config.model.load_in_4bit),
@@ -135,8 +141,11 @@ def _refused_size(config: Config, kind: str, size: int) -> list[str]:
         )
     if size == 1:
         return found
-    if config.backend.name != "native":
-        found.append(f"backend.name={config.backend.name} runs in one process here, and {size} were started")
+    if config.backend.name == "verl":
+        found.append(
+            f"backend.name=verl starts its processes itself, and {size} were started; run it without the launcher, and "
+            "give trainer.n_gpus_per_node in backend.extra"
+        )
     if kind == "sft":
         total, unit, name = config.sft.batch_size, size, "sft.batch_size"
         because = f"{size} processes"
@@ -144,6 +153,8 @@ def _refused_size(config: Config, kind: str, size: int) -> list[str]:
         updates = config.optimizer.updates_per_batch
         total, unit, name = config.curriculum.problems_per_step, size * updates, "curriculum.problems_per_step"
         because = f"{size} processes" + (f" times optimizer.updates_per_batch={updates}" if updates > 1 else "")
+    if total % unit == 0 and kind == "train" and config.backend.name == "trl":
+        found += refused_microbatch("trl", config, num_processes=size)
     if total % unit:
         lower, upper = total // unit * unit, (total // unit + 1) * unit
         use = f"{lower} or {upper}" if lower else str(upper)
@@ -186,9 +197,10 @@ def _unused(config: Config, environment: Mapping[str, str]) -> Iterator[str]:
     """Settings of the launcher's file that something of ours decides."""
     accumulated = environment.get("ACCELERATE_GRADIENT_ACCUMULATION_STEPS", "1")
     if accumulated not in ("", "1"):
+        cuts = "microbatch_size" if config.backend.name == "trl" else "microbatch_tokens"
         yield (
             f"gradient_accumulation_steps={accumulated} of the launcher's file is not used: "
-            "optimizer.microbatch_tokens cuts the batch"
+            f"optimizer.{cuts} cuts the batch"
         )
     clipping = environment.get("ACCELERATE_GRADIENT_CLIPPING", "none")
     if clipping not in ("", "none", "auto") and float(clipping) != config.optimizer.max_grad_norm:

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import importlib
 import math
-from collections.abc import Iterator
-from typing import Any
+from collections.abc import Callable, Iterator
+from typing import Any, TypeVar
 
 import torch
 from torch import Tensor, nn
@@ -16,6 +16,7 @@ from gradus.policy.logprobs import completion_logprobs
 from gradus.policy.packages import need_bitsandbytes
 from gradus.rollout.ranks import ALONE, Ranks
 
+T = TypeVar("T")
 BUCKET_ELEMENTS = 1 << 24
 """Gradients that are summed over the processes at a time (64 MB in float32)."""
 
@@ -31,9 +32,13 @@ class Passes:
     is_sharded: bool = False
     """Whether a pass needs all processes at the same time, because each holds a part of something."""
 
+    def through(self, model: nn.Module, compute: Callable[[nn.Module], T]) -> T:
+        """What ``compute`` makes of the policy, wherever its weights are; ``model`` is the policy's."""
+        return compute(model)
+
     def logprobs(self, model: nn.Module, **arguments: Any) -> tuple[Tensor, Tensor]:
         """`completion_logprobs` of the policy, wherever its weights are."""
-        return completion_logprobs(model, **arguments)
+        return self.through(model, lambda model: completion_logprobs(model, **arguments))
 
     def backward(self, loss: Tensor, *, is_last: bool) -> None:
         """Adds the gradient of a micro-batch; ``is_last``: the last one of the step."""

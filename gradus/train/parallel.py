@@ -16,10 +16,10 @@ from torch import Tensor, nn
 
 from gradus.config import OptimizerConfig
 from gradus.policy.load import Policy
-from gradus.policy.logprobs import completion_logprobs, split_model
+from gradus.policy.logprobs import split_model
 from gradus.rollout.ranks import Ranks
 from gradus.train.launch import Strategy
-from gradus.train.optimizer import Optimizer
+from gradus.train.optimizer import Optimizer, T
 
 
 def optimizer_for(policy: Policy, config: OptimizerConfig, ranks: Ranks, strategy: Strategy) -> Optimizer:
@@ -76,9 +76,9 @@ class ShardedOptimizer(Optimizer):
         self._root: Any = shard(policy, ranks)
         super().__init__(policy, config, ranks)
 
-    def logprobs(self, model: nn.Module, **arguments: Any) -> tuple[Tensor, Tensor]:
-        """See `Passes.logprobs`."""
-        return self._root(lambda model: completion_logprobs(model, **arguments))
+    def through(self, model: nn.Module, compute: Callable[[nn.Module], T]) -> T:
+        """See `Passes.through`."""
+        return self._root(compute)
 
     def backward(self, loss: Tensor, *, is_last: bool) -> None:
         """Adds this process's gradient to the sum over all: FSDP2 takes means."""

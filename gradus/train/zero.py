@@ -9,7 +9,7 @@ from __future__ import annotations
 import importlib
 import os
 import warnings
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import torch
@@ -17,9 +17,8 @@ from torch import Tensor, nn
 
 from gradus.config import OptimizerConfig
 from gradus.policy.load import Policy
-from gradus.policy.logprobs import completion_logprobs
 from gradus.rollout.ranks import Ranks
-from gradus.train.optimizer import Optimizer, adamw
+from gradus.train.optimizer import Optimizer, T, adamw
 from gradus.train.parallel import Root
 
 MOMENTS = ("step", "exp_avg", "exp_avg_sq")
@@ -62,9 +61,9 @@ class ZeroOptimizer(Optimizer):
         """Stage 2 leaves the weights whole."""
         return self._stage == 3
 
-    def logprobs(self, model: nn.Module, **arguments: Any) -> tuple[Tensor, Tensor]:
-        """See `Passes.logprobs`."""
-        return self._engine(lambda model: completion_logprobs(model, **arguments))
+    def through(self, model: nn.Module, compute: Callable[[nn.Module], T]) -> T:
+        """See `Passes.through`."""
+        return self._engine(compute)
 
     def backward(self, loss: Tensor, *, is_last: bool) -> None:
         """Adds this process's gradient to the sum over all: DeepSpeed takes means."""

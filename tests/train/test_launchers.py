@@ -38,6 +38,13 @@ TOY = Path(__file__).parent.parent / "faults/toy_task.py"
 """A task that random weights are paid for: without a gradient every resumed run would have the same bits."""
 ZERO = pytest.mark.skipif(importlib.util.find_spec("deepspeed") is None, reason="DeepSpeed is not installed")
 STRATEGIES = ["ddp", "fsdp2", pytest.param("zero2", marks=ZERO), pytest.param("zero3", marks=ZERO)]
+NO_TRL = pytest.mark.skipif(importlib.util.find_spec("trl") is None, reason="TRL is not installed")
+BACKENDS = ["native", pytest.param("trl", marks=NO_TRL)]
+
+
+def trainer(backend: str) -> tuple[str, ...]:
+    """Overrides for ``backend``; TRL's micro-batches divide the completions of a process."""
+    return () if backend == "native" else (f"backend.name={backend}", "optimizer.microbatch_size=4")
 
 
 @pytest.fixture(scope="module")
@@ -85,15 +92,17 @@ def tensors(folder: Path, step: int) -> dict[str, Any]:
     return found
 
 
+@pytest.mark.parametrize("backend", BACKENDS)
 @pytest.mark.parametrize("strategy", STRATEGIES)
-def test_a_stopped_run_goes_on_with_the_same_bits(strategy, policy, tmp_path):
+def test_a_stopped_run_goes_on_with_the_same_bits(strategy, backend, policy, tmp_path):
     whole, cut = tmp_path / "whole", tmp_path / "cut"
     for folder in (whole, cut):
         folder.mkdir()
-    text = trained(whole, policy, f"parallel.strategy={strategy}", "parallel.devices_per_node=2")
+    told = (f"parallel.strategy={strategy}", *trainer(backend))
+    text = trained(whole, policy, *told, "parallel.devices_per_node=2")
     assert f"2 processes, {strategy}:" in text
-    trained(cut, policy, f"parallel.strategy={strategy}", num_steps=2)
-    assert "resumes" in trained(cut, policy, f"parallel.strategy={strategy}")
+    trained(cut, policy, *told, num_steps=2)
+    assert "resumes" in trained(cut, policy, *told)
     mine, other = tensors(whole, 4), tensors(cut, 4)
     assert mine.keys() == other.keys()
     assert [name for name in mine if mine[name] != other[name] and "rng." not in name] == []
@@ -101,12 +110,13 @@ def test_a_stopped_run_goes_on_with_the_same_bits(strategy, policy, tmp_path):
     assert len(rows) == 5 and all(row["grad_norm"] > 0 for row in rows[1:])
 
 
+@pytest.mark.parametrize("backend", BACKENDS)
 @pytest.mark.parametrize("file", STRATEGIES)
-def test_the_files_for_accelerate_do_what_they_say(file, policy, tmp_path):
+def test_the_files_for_accelerate_do_what_they_say(file, backend, policy, tmp_path):
     launcher = ("accelerate.commands.launch", "--config_file", f"recipes/accelerate/{file}.yaml")
     told: dict[str, Any] = {"launcher": launcher, "ACCELERATE_USE_CPU": "true"}
-    assert f"2 processes, {file}:" in trained(tmp_path, policy, num_steps=2, **told)
-    assert "resumes" in trained(tmp_path, policy, num_steps=3, **told)
+    assert f"2 processes, {file}:" in trained(tmp_path, policy, *trainer(backend), num_steps=2, **told)
+    assert "resumes" in trained(tmp_path, policy, *trainer(backend), num_steps=3, **told)
     manifest = json.loads((tmp_path / "run/checkpoints/step_000003/MANIFEST.json").read_text())
     assert (manifest["world_size"], manifest["strategy"]) == (2, file)
 
@@ -128,9 +138,11 @@ def test_parts_of_deepspeed_fit_only_themselves(policy, tmp_path):
     assert "was saved by 2 processes with parallel.strategy=zero2, and 2 with fsdp2 cannot take it up" in text
 
 
+@pytest.mark.parametrize("backend", BACKENDS)
 @pytest.mark.parametrize("strategy", ["ddp", "fsdp2"])
-def test_a_signal_to_one_stops_all_with_a_checkpoint(strategy, policy, tmp_path):
-    process = launch(tmp_path, policy, f"parallel.strategy={strategy}", num_steps=500)
+def test_a_signal_to_one_stops_all_with_a_checkpoint(strategy, backend, policy, tmp_path):
+    told = (f"parallel.strategy={strategy}", *trainer(backend))
+    process = launch(tmp_path, policy, *told, num_steps=500)
     metrics = tmp_path / "run/metrics.jsonl"
     deadline = time.monotonic() + SECONDS
     while not (metrics.is_file() and len(read_jsonl(metrics).rows) > 2):
@@ -142,7 +154,7 @@ def test_a_signal_to_one_stops_all_with_a_checkpoint(strategy, policy, tmp_path)
     assert (status["status"], status["exit_code"]) == ("interrupted", 75), text
     assert status["checkpoint_step"] == status["step"] >= 2
     step = status["step"]
-    assert "resumes" in trained(tmp_path, policy, f"parallel.strategy={strategy}", num_steps=step + 1)
+    assert "resumes" in trained(tmp_path, policy, *told, num_steps=step + 1)
 
 
 def test_a_refusal_is_said_once(policy, tmp_path):

@@ -14,21 +14,25 @@ import sys
 import time
 from collections.abc import Callable
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import torch
 
-from gradus.config import LoraConfig, ModelConfig, OptimizerConfig
+from gradus.config import Config, LoraConfig, ModelConfig, OptimizerConfig
 from gradus.exits import Exit
 from gradus.policy.adapters import add_lora
 from gradus.policy.load import Policy
 from gradus.rollout.ranks import ALONE, Ranks
+from gradus.tasks.base import TASKS
 from gradus.train.batch import collate
 from gradus.train.interrupt import Interrupted
 from gradus.train.launch import Strategy, joined
 from gradus.train.parallel import in_one_dtype, optimizer_for
+from gradus.train.start import opened_together
 from gradus.train.update import update
+from gradus.types import Problem, Score
 from tests.train.test_update import GROUPS, policy_of, settings
 
 SECONDS = 1800
@@ -181,6 +185,56 @@ def whole(folder: Path) -> dict[str, Any]:
         )
         found["disagree"] = raised(lambda: ranks.agree("the number", ranks.rank))
     return found
+
+
+TRL: dict[str, dict[str, Any]] = {
+    "plain": {"optimizer": {"weight_decay": 0.1}},
+    "adapter": {
+        "model": {"lora": {"rank": 4}},
+        "algorithm": {"name": "dapo", "keep_flat_groups": True, "kl_coef": 0.1},
+    },
+    "several updates": {"optimizer": {"updates_per_batch": 2}, "algorithm": {"name": "dr_grpo"}},
+}
+"""Runs of the trl backend: all weights, an adapter beside its reference, steps whose log-probabilities TRL computes first."""
+
+
+def trl_config(policy: Path, kind: str) -> Config:
+    """A run of kind `TRL`; each process samples what one process samples in one go."""
+    from tests.train.runs import config_of
+
+    return config_of(policy, backend={"name": "trl"}, engine={"batch_size": 8}, **TRL[kind])
+
+
+def pay_for_digits(task: Any, problem: Problem, text: str, *, finish: str = "stop") -> Score:
+    """A random policy solves nothing; digits give it something to learn."""
+    reward = sum(character.isdigit() for character in text) / 100
+    return Score(reward=reward, correct=reward > 0.02, parts={"digits": reward}, why="ok")
+
+
+def trl_runs(folder: Path, *strategies: Strategy) -> dict[str, Any]:
+    """A run of each kind `TRL` with each of ``strategies``."""
+    from gradus.train.backends.trl import train
+    from tests.train.runs import start_of
+
+    TASKS["countdown"].score = pay_for_digits  # type: ignore[method-assign]
+    with joined(trl_config(folder / "policy", "plain"), "train") as launch:
+        for strategy in strategies:
+            for kind in TRL:
+                config, place = trl_config(folder / "policy", kind), folder / f"{strategy}, {kind}"
+                start = opened_together(replace(launch, strategy=strategy), partial(start_of, config, place))
+                with start:
+                    train(start)
+    return {}
+
+
+def trl(folder: Path) -> dict[str, Any]:
+    """The runs of TRL that need no other package."""
+    return trl_runs(folder, "ddp", "fsdp2")
+
+
+def trl_zero(folder: Path) -> dict[str, Any]:
+    """The runs of TRL under both stages of DeepSpeed."""
+    return trl_runs(folder, "zero2", "zero3")
 
 
 def zero(folder: Path) -> dict[str, Any]:

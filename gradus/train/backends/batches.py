@@ -19,19 +19,16 @@ def completions_per_step(config: Config) -> int:
     return config.curriculum.problems_per_step * config.sampling.group_size // config.optimizer.updates_per_batch
 
 
-def microbatch(config: Config) -> int:
+def microbatch(config: Config, *, num_processes: int = 1) -> int:
     """Completions per forward pass. Only for a config without `refused_batches`."""
-    return config.optimizer.microbatch_size or max(_divisors(completions_per_step(config), LARGEST_MICROBATCH))
+    own = completions_per_step(config) // num_processes
+    return config.optimizer.microbatch_size or max(_divisors(own, LARGEST_MICROBATCH))
 
 
 def refused_batches(backend: str, config: Config, why: str) -> list[str]:
     """Cuts that do not come out even, and steps in the middle of a batch; ``why`` says what stands against those."""
-    found = []
-    per_step, size, period = completions_per_step(config), config.optimizer.microbatch_size, steps_per_batch(config)
-    if size is not None and per_step % size:
-        sizes = ", ".join(map(str, _divisors(per_step, max(size, LARGEST_MICROBATCH))))
-        reason = f"the {per_step} completions of a step do not divide by it"
-        found.append(cannot(backend, f"optimizer.microbatch_size={size}", reason, f"set one of {sizes}"))
+    found = refused_microbatch(backend, config)
+    period = steps_per_batch(config)
     keys = {
         "num_steps": config.num_steps,
         "checkpoint.every_steps": config.checkpoint.every_steps,
@@ -41,6 +38,16 @@ def refused_batches(backend: str, config: Config, why: str) -> list[str]:
         if value is not None and value % period:
             found.append(cannot(backend, f"{key}={value}", why, f"set {key}={-(-value // period) * period}"))
     return found
+
+
+def refused_microbatch(backend: str, config: Config, *, num_processes: int = 1) -> list[str]:
+    """A micro-batch that does not divide the completions which a process has of a step."""
+    own, size = completions_per_step(config) // num_processes, config.optimizer.microbatch_size
+    if size is None or own % size == 0:
+        return []
+    sizes = ", ".join(map(str, _divisors(own, max(size, LARGEST_MICROBATCH))))
+    reason = f"the {own} completions of a step{' in a process' if num_processes > 1 else ''} do not divide by it"
+    return [cannot(backend, f"optimizer.microbatch_size={size}", reason, f"set one of {sizes}")]
 
 
 def _divisors(number: int, limit: int) -> list[int]:

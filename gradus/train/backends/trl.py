@@ -4,11 +4,14 @@ Problems come from the curriculum, prompts and scores from the same functions as
 records, evaluations and checkpoints are those of a native run, so that report, compare and rollouts read both. The
 optimizer is gradus' own too, handed to the trainer: a checkpoint holds the same tensors whoever trained.
 
-TRL's trainer is overridden in five places (`_trainer_class`), each of which asks `Conductor`. It counts its steps from 0
-in every process; `TrainState.step` is the truth. Where a batch serves several steps, the run stops and saves only where
+TRL's trainer is overridden in few places (`_trainer_class`), each of which asks `Conductor`. It counts its steps from 0
+at every start; `TrainState.step` is the truth. Where a batch serves several steps, the run stops and saves only where
 a batch ends, since what TRL keeps between them is in no checkpoint.
 
-Shape suffixes: ``B`` completions of a batch, in the order of problems, ``G`` of one problem.
+Of several processes each has its part of the problems, whole groups; weights and gradients are shared out by gradus'
+optimizers, as in a native run, so that all of their strategies and checkpoints are here too.
+
+Shape suffixes: ``B`` completions of a batch that this process has, in the order of problems, ``G`` of one problem.
 """
 
 from __future__ import annotations
@@ -16,13 +19,15 @@ from __future__ import annotations
 import contextlib
 import copy
 import logging
+import math
+import os
 import time
 import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from gradus import durable
 from gradus.algo.presets import Algorithm, resolve_algorithm
@@ -89,7 +94,7 @@ class Conductor:
     def __init__(self, session: Session, evaluator: Evaluator, stepper: Stepper) -> None:
         self.session = session
         self._evaluator = evaluator
-        self._stepper = stepper
+        self.stepper = stepper
         self._problems_B: list[Problem] = []
         self._prompts_B: list[tuple[int, ...]] = []
         self._groups: list[Group] = []
@@ -102,20 +107,31 @@ class Conductor:
         """The policy that learns."""
         return self.session.state.policy
 
+    @property
+    def sampler(self) -> Policy:
+        """The policy that samples, with whole weights. All processes must ask for it."""
+        return self.session.sampler
+
     def begin_batch(self, places_B: Sequence[int]) -> None:
         """Draws the problems of the next batch. ``places_B`` are those of TRL's rows: each place G times, in order."""
         session, state, config = self.session, self.session.state, self.session.config
         self._step_started = time.monotonic()
-        num_each = config.sampling.group_size
-        expected = [place for place in range(config.curriculum.problems_per_step) for _ in range(num_each)]
+        num_each, own = config.sampling.group_size, self._own_places()
+        expected = [place for place in own for _ in range(num_each)]
         assert list(places_B) == expected, "TRL no longer hands over whole groups in order"
         assert state.step % session.steps_per_save == 0, "a batch begins where a run can be saved"
         problems = state.curriculum.draw(state.step)
         if (line := words(state.curriculum, state.step)) is not None:
             session.info(line)
-        self._problems_B = [problem for problem in problems for _ in range(num_each)]
+        self._problems_B = [problems[place] for place in own for _ in range(num_each)]
         self._rollout_seconds = self._scoring_seconds = 0.0
         torch.manual_seed(seed_of("trl", config.seed, state.replay, state.step + 1))
+
+    def _own_places(self) -> range:
+        """The places in the batch of problems whose completions are this process's, as TRL deals them out."""
+        ranks = self.session.ranks
+        count = self.session.config.curriculum.problems_per_step // ranks.size
+        return range(ranks.rank * count, (ranks.rank + 1) * count)
 
     def prompts(self) -> list[list[int]]:
         """Prompt tokens of each completion of the batch, as a native run renders them."""
@@ -129,36 +145,51 @@ class Conductor:
     def sampled(
         self, sample: Callable[[list[list[int]]], tuple[list[list[int]], Any]], prompts: list[list[int]]
     ) -> Any:
-        """Samples all completions, at most ``engine.batch_size`` at a time, without dropout. A signal ends it at once."""
-        started, model = time.monotonic(), self.policy.model
-        width = self.session.config.engine.batch_size
-        if self.session.config.backend.extra.get("use_vllm"):
+        """Samples this process's completions, at most ``engine.batch_size`` at a time, without dropout. Each such part has
+        a seed by its place in the batch, whichever process it falls to. A signal ends it at once."""
+        started, session, state = time.monotonic(), self.session, self.session.state
+        model, width = self.sampler.model, session.config.engine.batch_size
+        if session.config.backend.extra.get("use_vllm"):
             width = len(prompts)  # vLLM wants whole groups, and bounds its batches itself
+        first_of_all = session.ranks.rank * len(prompts)
         tokens_B: list[list[int]] = []
         logprobs_B: list[Any] | None = None
-        was_training = model.training
-        model.eval()
-        try:
-            with self.session.stop.at_once():
+
+        def sample_all() -> None:
+            nonlocal tokens_B, logprobs_B
+            with session.stop.at_once():
                 for first in range(0, len(prompts), width):
+                    place = first_of_all + first
+                    torch.manual_seed(seed_of("trl", session.config.seed, state.replay, state.step + 1, place))
                     tokens, logprobs = sample(prompts[first : first + width])
                     tokens_B += tokens
                     logprobs_B = logprobs if logprobs is None else [*(logprobs_B or []), *logprobs]
+
+        was_training = model.training
+        model.eval()
+        try:
+            session.ranks.each(sample_all)
         finally:
             model.train(was_training)
         self._rollout_seconds += time.monotonic() - started
         return tokens_B, logprobs_B
 
     def reward(self, *, completion_ids: Sequence[Sequence[int]], **_: Any) -> list[float | None]:
-        """The reward function that TRL calls: scores all completions of the batch, and keeps them as groups."""
-        started, step = time.monotonic(), self.session.state.step
-        tasks, num_each = self.session.problems.tasks, self.session.config.sampling.group_size
+        """The reward function that TRL calls: scores this process's completions, and keeps the groups of all."""
+        started, ranks = time.monotonic(), self.session.ranks
+        parts = ranks.each(lambda: self._grouped(completion_ids))
+        self._groups = [group for part in parts for group in part]
+        self._scoring_seconds += time.monotonic() - started
+        return [paid(score) for group in parts[ranks.rank] for score in group.scores]
+
+    def _grouped(self, completion_ids: Sequence[Sequence[int]]) -> list[Group]:
+        step, num_each = self.session.state.step, self.session.config.sampling.group_size
         completions, scores = [], []
         for problem, tokens in zip(self._problems_B, completion_ids, strict=True):
             self.session.stop.poll()
             completions.append(self._completion(tokens, step))
-            scores.append(scored(tasks[problem.task], problem, completions[-1]))
-        self._groups = [
+            scores.append(scored(self.session.problems.tasks[problem.task], problem, completions[-1]))
+        return [
             Group(
                 problem=self._problems_B[first],
                 prompt_tokens=self._prompts_B[first],
@@ -167,8 +198,6 @@ class Conductor:
             )
             for first in range(0, len(scores), num_each)
         ]
-        self._scoring_seconds += time.monotonic() - started
-        return [paid(score) for score in scores]
 
     def _completion(self, tokens: Sequence[int], step: int) -> Completion:
         """TRL gives no log-probabilities of its sampler, so there are none."""
@@ -180,23 +209,29 @@ class Conductor:
         """Counts and records what was sampled, and lets the curriculum learn of it."""
         session, state, config = self.session, self.session.state, self.session.config
         groups, tasks = self._groups, self.session.problems.tasks
+        advantages = [advantage for part in session.ranks.gather(list(advantages_B)) for advantage in part]
         state.curriculum.observe(state.step, groups)
         row = {"epoch": state.curriculum.epoch}
         row |= rollout_metrics(groups, tasks) | state.curriculum.metrics(state.step)
         row["time/rollout_seconds"], row["time/scoring_seconds"] = self._rollout_seconds, self._scoring_seconds
         num_tokens = sum(len(completion.tokens) for group in groups for completion in group.completions)
         row["time/tokens_per_second"] = num_tokens / max(self._rollout_seconds, 1e-9)
-        state.counters["num_tokens"] += num_tokens + sum(map(len, self._prompts_B))
+        num_prompt_tokens = sum(len(group.prompt_tokens) * len(group.completions) for group in groups)
+        state.counters["num_tokens"] += num_tokens + num_prompt_tokens
         stop_on_scoring_errors(session, row["scoring/error_frac"])
         served = range(state.step + 1, state.step + 1 + session.steps_per_save)
         if state.step == 0 or any(step % config.records.rollouts_every_steps == 0 for step in served):
-            state.records[str(served[0])] = rollout_rows(groups, advantages_B, step=served[0], seed=config.seed)
+            state.records[str(served[0])] = rollout_rows(groups, advantages, step=served[0], seed=config.seed)
         self._row = row
 
     def poll(self) -> None:
         """May raise to stop, where the step can be forgotten: in the first one of a batch."""
         if self.session.state.step % self.session.steps_per_save == 0:
-            self.session.stop.poll()
+            self.session.poll()
+
+    def backward(self, loss: Tensor, *, is_last: bool) -> None:
+        """Adds the gradient of a micro-batch. TRL's losses are to be averaged over the processes, gradus sums."""
+        self.session.state.optimizer.backward(loss / self.session.ranks.size, is_last=is_last)
 
     def end_step(self, logs: Mapping[str, Any]) -> None:
         """Records, evaluates and saves after an optimizer step, of which ``logs`` is what TRL says."""
@@ -204,7 +239,7 @@ class Conductor:
         for theirs, ours in THEIR_NAMES.items():
             if logs.get(theirs) is not None:
                 row |= dict.fromkeys(ours, float(logs[theirs]))
-        row["train/skipped"] = 1.0 if self._stepper.was_skipped else 0.0
+        row["train/skipped"] = 1.0 if self.stepper.was_skipped else 0.0
         seconds = time.monotonic() - self._step_started
         row["time/update_seconds"] = seconds - row.get("time/rollout_seconds", 0) - row.get("time/scoring_seconds", 0)
         session.count_skip(row)
@@ -221,21 +256,26 @@ class Stepper(torch.optim.Optimizer):
     """gradus' optimizer as the trainer takes it: master weights, moments by name, and no step that is not finite.
 
     Example:
-        stepper = Stepper(state.optimizer, policy); stepper.step(); stepper.was_skipped
+        stepper = Stepper(state.optimizer, policy); stepper.clip(); stepper.step(); stepper.was_skipped
     """
 
     def __init__(self, optimizer: Optimizer, policy: Policy) -> None:
         super().__init__([parameter for _, parameter in policy.trainable()], {"lr": 1.0})
         self._optimizer = optimizer
+        self._norm = math.nan
         self.was_skipped = False
         """Whether the last step was left out because a gradient was not finite."""
+
+    def clip(self) -> float:
+        """The global norm of the gradients of all processes, before they are scaled to the largest allowed one."""
+        self._norm = self._optimizer.clip()
+        return self._norm
 
     def step(self, closure: Any = None) -> None:  # type: ignore[override]
         """One update with the learning rate of the schedule; nothing changes where a gradient is not finite."""
         assert closure is None
         (group,) = self.param_groups
-        gradients = [parameter.grad for parameter in group["params"] if parameter.grad is not None]
-        self.was_skipped = not all(bool(torch.isfinite(gradient).all()) for gradient in gradients)
+        self.was_skipped = not math.isfinite(self._norm)
         if self.was_skipped:
             self._optimizer.drop_gradients()
         else:
@@ -256,7 +296,7 @@ def attention(model: nn.Module, name: str | None) -> Iterator[None]:
         inner.set_attn_implementation(before)
 
 
-def _padded_attention(model: nn.Module) -> str:
+def padded_attention(model: nn.Module) -> str:
     """What padded rows are computed with."""
     inner: Any = model.get_base_model() if hasattr(model, "peft_config") else model  # type: ignore[operator]
     return "sdpa" if getattr(inner, "_supports_sdpa", False) else "eager"
@@ -264,9 +304,10 @@ def _padded_attention(model: nn.Module) -> str:
 
 def _train_on(session: Session, evaluator: Evaluator, algorithm: Algorithm, reference: nn.Module | None) -> None:
     """TRL's loop from where the run stands to its last step."""
-    model, name = session.state.policy.model, _padded_attention(session.state.policy.model)
+    model, name = session.state.policy.model, padded_attention(session.state.policy.model)
     with contextlib.ExitStack() as stack:
         stack.enter_context(_quiet())
+        stack.enter_context(_without_launcher())
         stack.enter_context(attention(model, name))
         if reference is not None:
             stack.enter_context(attention(reference, name))
@@ -282,9 +323,15 @@ def make_trainer(session: Session, evaluator: Evaluator, algorithm: Algorithm, r
     config, state = session.config, session.state
     folder = session.run.path / "backend" / "trl"
     use_cpu = state.policy.device.type == "cpu"
-    settings = arguments(config, step=state.step, use_cpu=use_cpu, output_dir=str(folder))
-    durable.make_directory(folder)
-    durable.write_json(folder / "arguments.json", {**settings, "output_dir": "backend/trl"})
+    settings = arguments(
+        config, step=state.step, use_cpu=use_cpu, output_dir=str(folder), num_processes=session.ranks.size
+    )
+
+    def record() -> None:
+        durable.make_directory(folder)
+        durable.write_json(folder / "arguments.json", {**settings, "output_dir": "backend/trl"})
+
+    session.ranks.from_first(record)
     stepper = Stepper(state.optimizer, state.policy)
     conductor = Conductor(session, evaluator, stepper)
     first = state.step
@@ -323,13 +370,16 @@ def _give_reference(trainer: Any, algorithm: Algorithm, reference: nn.Module | N
 
 
 def _trainer_class() -> type:
-    """`GRPOTrainer` with its five places overridden."""
+    """`GRPOTrainer` with its places overridden."""
     from trl.trainer.grpo_trainer import GRPOTrainer
 
     class Trainer(GRPOTrainer):
         def __init__(self, conductor: Conductor, **options: Any) -> None:
             self._conductor = conductor
             super().__init__(**options)
+            accelerator: Any = self.accelerator  # which would wrap the policy, and average gradients
+            accelerator.prepare_model = lambda model, **_: model
+            accelerator.backward = lambda loss, **_: conductor.backward(loss, is_last=accelerator.sync_gradients)
 
         def _send_telemetry(self) -> None:
             """A run tells nobody."""
@@ -338,8 +388,27 @@ def _trainer_class() -> type:
             return self._conductor.prompts(), None, {}
 
         def _generate_single_turn(self, prompt_ids: Any, *others: Any, **options: Any) -> Any:
-            generate = super()._generate_single_turn
-            return self._conductor.sampled(lambda some: generate(some, *others, **options), prompt_ids)
+            generate, trained, sampler = (
+                super()._generate_single_turn,
+                self.model_wrapped,
+                self._conductor.sampler.model,
+            )
+            self.model_wrapped = sampler
+            try:
+                with attention(sampler, padded_attention(sampler)):
+                    return self._conductor.sampled(lambda some: generate(some, *others, **options), prompt_ids)
+            finally:
+                self.model_wrapped = trained
+
+        def _get_per_token_logps_and_entropies(self, model: nn.Module, *others: Any, **options: Any) -> Any:
+            compute, conductor = super()._get_per_token_logps_and_entropies, self._conductor
+            if model is not conductor.policy.model:
+                return compute(model, *others, **options)
+            optimizer = conductor.session.state.optimizer
+            return optimizer.through(model, lambda policy: compute(policy, *others, **options))
+
+        def _clip_grad_norm(self, model: nn.Module) -> float:
+            return self._conductor.stepper.clip()
 
         def _generate_and_score_completions(self, inputs: Any) -> Any:
             self._conductor.begin_batch([row["place"] for row in inputs])
@@ -357,6 +426,18 @@ def _trainer_class() -> type:
                 self._conductor.end_step(logs)
 
     return Trainer
+
+
+@contextlib.contextmanager
+def _without_launcher() -> Iterator[None]:
+    """TRL's accelerate knows of several processes, and of nothing else that a launcher's file says: `train/launch.py` has
+    read it, and would be done a second time by accelerate (sharding, autocast, accumulation)."""
+    names = [name for name in os.environ if name.startswith(("ACCELERATE_", "FSDP_"))]
+    before = {name: os.environ.pop(name) for name in names}
+    try:
+        yield
+    finally:
+        os.environ.update(before)
 
 
 @contextlib.contextmanager

@@ -115,9 +115,11 @@ IMAGES: Mapping[str, Image] = {
     "evaluation.every_steps": Ours(),
     "checkpoint.every_steps": Ours(),
     "checkpoint.grace_seconds": Ours(),
-    "parallel.strategy": Refused("it runs in one process here", "remove it"),
-    "parallel.num_nodes": Refused("it runs in one process here", "remove it"),
-    "parallel.devices_per_node": Refused("it runs in one process here", "remove it"),
+    "parallel.strategy": Ours(
+        "weights and gradients are shared out by gradus, whatever accelerate would do with the file"
+    ),
+    "parallel.num_nodes": Ours(),
+    "parallel.devices_per_node": Ours(),
     "backend.ray_address": Refused("it starts no Ray", "remove it"),
 }
 """Each leaf of the config, and what becomes of it. ``Ours`` keys act through the parts that both loops share."""
@@ -136,16 +138,15 @@ def need_trl() -> None:
 
 
 def need_place(extra: Mapping[str, Any]) -> None:
-    """ValueError where this process cannot train as it was told: several processes, each of which would train a run of its
-    own, several GPUs, or a key of ``backend.extra`` that this TRL does not know. Imports TRL."""
+    """ValueError where this process cannot train as it was told: alone with several GPUs, all of which TRL would take, or
+    with a key of ``backend.extra`` that this TRL does not know. Imports TRL."""
     import torch
 
-    if (size := os.environ.get("WORLD_SIZE", "1")) != "1":
+    if os.environ.get("WORLD_SIZE", "1") == "1" and (count := torch.cuda.device_count()) > 1:
         raise ValueError(
-            f"WORLD_SIZE={size}, and backend trl trains in one process; start it without torchrun or accelerate launch"
+            f"{count} GPUs are visible, and backend trl trains on one per process; set CUDA_VISIBLE_DEVICES=0, or start "
+            f"{count} processes: torchrun --nproc_per_node {count} -m gradus train ..."
         )
-    if (count := torch.cuda.device_count()) > 1:
-        raise ValueError(f"{count} GPUs are visible, and backend trl trains on one; set CUDA_VISIBLE_DEVICES=0")
     if not extra:
         return
     from trl.trainer.grpo_config import GRPOConfig
@@ -181,11 +182,13 @@ def check(resolved: Resolved) -> None:
         raise ValueError("\n".join(found))
 
 
-def arguments(config: Config, *, step: int = 0, use_cpu: bool = True, output_dir: str = "") -> dict[str, Any]:
-    """Arguments of `trl.GRPOConfig` for a run that has taken ``step`` steps."""
+def arguments(
+    config: Config, *, step: int = 0, use_cpu: bool = True, output_dir: str = "", num_processes: int = 1
+) -> dict[str, Any]:
+    """Arguments of `trl.GRPOConfig`, in each of ``num_processes``, for a run that has taken ``step`` steps."""
     algorithm, sampling, optimizer = resolve_algorithm(config.algorithm), config.sampling, config.optimizer
-    size = microbatch(config)
-    accumulated = completions_per_step(config) // size
+    size = microbatch(config, num_processes=num_processes)
+    accumulated = completions_per_step(config) // num_processes // size
     return {
         **FIXED,
         **REPLACEABLE,

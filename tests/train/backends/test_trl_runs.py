@@ -330,12 +330,6 @@ def test_a_key_that_this_trl_does_not_know(policy, tmp_path):
     assert not (tmp_path / "run").exists(), "nothing was begun, and no base evaluated"
 
 
-def test_several_processes_are_refused(policy, tmp_path, monkeypatch):
-    monkeypatch.setenv("WORLD_SIZE", "2")
-    with pytest.raises(ValueError, match="WORLD_SIZE=2, and backend trl trains in one process"):
-        train(config_of(policy), tmp_path)
-
-
 def test_a_warm_up_is_native(policy, tmp_path):
     with pytest.raises(ValueError, match="gradus sft trains natively only"):
         verbs.run("sft", from_config(config_of(policy)), runs_dir=tmp_path)
