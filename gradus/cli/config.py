@@ -68,7 +68,7 @@ def validate(
         console.answer({"ok": True}, "ok")
         return Code.DONE
     from gradus.train.backends.settings import check, differences, found, told
-    from gradus.train.backends.verl_settings import overrides
+    from gradus.train.backends.verl_settings import ON_CPU, overrides
 
     check(resolved, name)
     lines = differences(resolved.config, name)
@@ -80,7 +80,9 @@ def validate(
     text = ["ok; what is not as in a native run:", *lines, *said]
     if name == "verl":
         facts["overrides"] = without_secrets(overrides(resolved.config))
-        text += ["arguments of python -m verl.trainer.main_ppo:", *facts["overrides"]]
+        facts["environment"] = dict(ON_CPU) if resolved.config.model.device == "cpu" else {}
+        around = "".join(f"{key}={value} " for key, value in facts["environment"].items())
+        text += [f"arguments of {around}python -m verl.trainer.main_ppo:", *facts["overrides"]]
     console.answer(facts, "\n".join(text))
     return Code.DONE
 

@@ -219,7 +219,11 @@ def test_the_launchers_file_names_the_strategy(environment, strategy):
             ACCELERATE,
             "optimizer.moments=8bit cannot be shared out by parallel.strategy=fsdp2",
         ),
-        ({"backend": {"name": "verl"}}, ACCELERATE, "backend.name=verl starts its processes itself, and 2 were started"),
+        (
+            {"backend": {"name": "verl"}},
+            ACCELERATE,
+            "backend.name=verl starts its processes itself, and 2 were started",
+        ),
         ({}, {"WORLD_SIZE": "2"}, "no RANK, MASTER_ADDR, MASTER_PORT"),
         ({}, {"WORLD_SIZE": "two"}, "WORLD_SIZE='two'"),
     ],

@@ -28,7 +28,7 @@ from gradus.train.backends.verl_place import LAST_LINES, end, environment, need_
 from gradus.train.backends.verl_plan import Planned, write_plan
 from gradus.train.backends.verl_ray import own_ray
 from gradus.train.backends.verl_records import Read, groups_of, metrics_of
-from gradus.train.backends.verl_settings import ADAPTER, Place, overrides, save_every
+from gradus.train.backends.verl_settings import ADAPTER, ON_CPU, Place, overrides, save_every
 from gradus.train.backends.verl_weights import load_weights, saved_batches, saved_files, saved_weights
 from gradus.train.checkpoint import steps
 from gradus.train.limits import check_space
@@ -183,11 +183,7 @@ class Child:
         if config.torch_threads is not None:
             own["OMP_NUM_THREADS"] = str(config.torch_threads)
         if self._is_cpu:
-            own |= {
-                "VERL_PLATFORM": "cpu",
-                "VERL_ENGINE_DEVICE": "cuda",
-                "VERL_USE_EXTERNAL_MODULES": "gradus.train.backends.verl_cpu",
-            }
+            own |= ON_CPU
         return own
 
     def batch(self, number: int) -> Read:

@@ -130,8 +130,8 @@ def _replica_class() -> type:
                 .options(num_cpus=0, name=SERVER_NAME.format(rank=self.replica_rank), max_concurrency=1000)
                 .remote(
                     self.model_config.lora_adapter_path or self.model_config.path,
-                    os.environ["GRADUS_VERL_PLAN"],
-                    os.environ["GRADUS_VERL_SAMPLES"],
+                    os.environ.get("GRADUS_VERL_PLAN"),
+                    os.environ.get("GRADUS_VERL_SAMPLES"),
                     seed=self.config.seed,
                     group_size=self.config.n,
                     batch_size=self.config.max_num_seqs,

@@ -2,7 +2,7 @@
 
 It draws each completion with the seed that a native run gives to that problem in that step, which it finds in the plan by
 the prompt's tokens. So which requests arrive together does not matter, the first batch is the one of a native run, and
-a prompt that is not the plan's is an error.
+a prompt that is not the plan's is an error. A verl run of the user's own has no plan; there a seed comes from the prompt.
 """
 # pyright: reportMissingImports=false
 # verl is in another environment than the one that types are checked in
@@ -25,6 +25,7 @@ from gradus.policy.load import load_policy
 from gradus.rollout.engine import Request, Sampling
 from gradus.rollout.local import LocalEngine
 from gradus.rollout.rollout import sample_seeds
+from gradus.seeds import seed_of
 from gradus.train.backends.verl_weights import load_adapter, load_weights
 from gradus.types import Completion, Problem
 
@@ -83,21 +84,45 @@ class Seeds:
         return Turn(problem_id=problem_id, batch=batch, sample=index, seed=seed)
 
 
+class UnplannedSeeds:
+    """Seeds without a plan: of the step, the prompt and how often it was asked for, whatever arrives when.
+
+    Example:
+        UnplannedSeeds(seed=0).next(batch=1, prompt=(1, 5, 9))
+    """
+
+    def __init__(self, *, seed: int) -> None:
+        self._seed = seed
+        self._given: Counter[tuple[int, tuple[int, ...]]] = Counter()
+
+    def next(self, *, batch: int, prompt: tuple[int, ...]) -> Turn:
+        """The next completion of ``prompt`` in verl's step ``batch``."""
+        given = self._given[batch, prompt]
+        self._given[batch, prompt] += 1
+        seed = seed_of("verl", self._seed, batch, *prompt, "sample", given)
+        return Turn(problem_id="", batch=batch, sample=given, seed=seed)
+
+
 class Server:
-    """One rollout server, a Ray actor: gathers requests, samples them with `LocalEngine`.
+    """One rollout server, a Ray actor: gathers requests, samples them with `LocalEngine`. Without ``plan`` it answers any
+    prompt; without ``samples`` it records nothing.
 
     Example:
         server = ray.remote(Server).options(num_cpus=0).remote("policy", "plan.jsonl", "samples.jsonl", seed=0, ...)
     """
 
-    def __init__(self, path: str, plan: str, samples: str, *, seed: int, group_size: int, batch_size: int,
+    def __init__(self, path: str, plan: str | None, samples: str | None, *, seed: int, group_size: int, batch_size: int,
                  max_tokens: int, threads: int) -> None:  # fmt: skip
         torch.set_num_threads(threads)
         self._policy = load_policy(ModelConfig(path=path, device="cpu", dtype="float32"), is_trainable=False)
         self._engine = LocalEngine(self._policy, batch_size=batch_size)
-        self._seeds = Seeds(read_jsonl(Path(plan)).rows, seed=seed, group_size=group_size)
+        self._seeds = (
+            UnplannedSeeds(seed=seed)
+            if plan is None
+            else Seeds(read_jsonl(Path(plan)).rows, seed=seed, group_size=group_size)
+        )
         self._max_tokens = max_tokens
-        self._samples = Path(samples)
+        self._samples = None if samples is None else Path(samples)
         self._batch = 0
         self._waiting: list[tuple[Turn, Request, Sampling, asyncio.Future[Completion]]] = []
         self._flushing: asyncio.Task[None] | None = None
@@ -143,6 +168,8 @@ class Server:
 
     def _record(self, turns: Sequence[Turn], completions: Sequence[Completion]) -> None:
         """verl records texts only; gradus' recorder wants tokens too."""
+        if self._samples is None:
+            return
         rows = [
             {"batch": turn.batch, "problem_id": turn.problem_id, "sample": turn.sample, "text": one.text, "finish": one.finish,
              "tokens": list(one.tokens), "logprobs": list(one.logprobs)}

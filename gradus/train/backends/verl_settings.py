@@ -29,6 +29,12 @@ NO_CLIP = 1e9
 """verl clips a loss twice (``clip_ratio_c``); this takes the second clip away."""
 
 A = "actor_rollout_ref"
+ON_CPU: Mapping[str, str] = {
+    "VERL_PLATFORM": "cpu",
+    "VERL_ENGINE_DEVICE": "cuda",
+    "VERL_USE_EXTERNAL_MODULES": "gradus.train.backends.verl_cpu",
+}
+"""Environment of verl's processes on a CPU; its engine is registered for CUDA only."""
 MINE_TO_SET = (
     "trainer.nnodes",
     "trainer.n_gpus_per_node",
@@ -80,7 +86,7 @@ def settings_of(config: Config, place: Place | None = None) -> dict[str, Any]:
         **_rollout(config),
         **_trainer(config),
         **(_on_cpu() if is_cpu else {}),
-        **({} if place is None else _of_run(config, place)),
+        **(_of_run(config, place) if place is not None else _own_ray() if is_cpu else {}),
     }
     plain = {key.lstrip("+"): key for key in settings}
     for key, value in config.backend.extra.items():
@@ -246,6 +252,15 @@ def _on_cpu() -> dict[str, Any]:
         f"{A}.rollout.agent.num_workers": 1,
         "reward.num_workers": 1,
         "transfer_queue.backend.SimpleStorage.num_data_storage_units": 1,
+    }
+
+
+def _own_ray() -> dict[str, Any]:
+    """Of a verl on a CPU that starts its Ray itself: Ray only counts these, and verl's processes ask for so many."""
+    return {
+        "+ray_kwargs.ray_init.num_gpus": 1,
+        "ray_kwargs.ray_init.num_cpus": 16,
+        "+ray_kwargs.ray_init.include_dashboard": False,
     }
 
 

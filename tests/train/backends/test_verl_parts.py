@@ -29,7 +29,7 @@ from gradus.train.backends.verl_optimizer import ScheduledAdamW
 from gradus.train.backends.verl_place import PACKAGES, PYTHON, end, interpreter, need_verl, tied
 from gradus.train.backends.verl_ray import check_answers, own_ray
 from gradus.train.backends.verl_records import Read, groups_of, metrics_of
-from gradus.train.backends.verl_server import Seeds, Server
+from gradus.train.backends.verl_server import Seeds, Server, UnplannedSeeds
 from gradus.train.backends.verl_settings import VERSION
 from gradus.train.backends.verl_weights import load_adapter, load_weights, saved_files, saved_weights
 from gradus.train.optimizer import Optimizer, learning_rate_at
@@ -68,6 +68,15 @@ def test_a_problem_that_is_drawn_twice_gets_other_seeds():
     seeds = Seeds([row("a", [1], 2, 2), row("a", [1], 2, 2)], seed=0, group_size=2)
     found = [seeds.next(batch=2, prompt=(1,)).seed for _ in range(4)]
     assert found == [*sample_seeds(0, 0, 2, "a", 2), *sample_seeds(0, 0, 2, "a again 2", 2)]
+
+
+def test_without_a_plan_seeds_come_from_step_prompt_and_count_whatever_arrives_when():
+    asked = [(1, (5, 6)), (1, (7,)), (1, (5, 6)), (2, (5, 6))]
+    one, other = UnplannedSeeds(seed=3), UnplannedSeeds(seed=3)
+    found = [one.next(batch=batch, prompt=prompt).seed for batch, prompt in asked]
+    assert len(set(found)) == 4
+    assert {other.next(batch=batch, prompt=prompt).seed for batch, prompt in reversed(asked)} == set(found)
+    assert UnplannedSeeds(seed=4).next(batch=1, prompt=(5, 6)).seed not in found
 
 
 @pytest.mark.parametrize(("batch", "prompt", "asked"), [(1, (9,), 1), (2, (1,), 1), (1, (1,), 3)])
