@@ -48,7 +48,8 @@ def validate(
         Path | None, typer.Option("--foreign", help="Instead of a recipe: a launch script or YAML file of a verl run.")
     ] = None,
     release: Annotated[
-        str | None, typer.Option("--for", help="Of verl, for --foreign; the tested one if left out.")
+        str | None,
+        typer.Option("--for", help="A release of verl, from 0.6 on for a recipe; the tested one if left out."),
     ] = None,
 ) -> Code:
     """Say ok, or everything that is wrong; of somebody's verl script too, with the recipe that means the same."""
@@ -60,15 +61,19 @@ def validate(
                 "--foreign FILE stands alone: without recipes and overrides, and with --backend verl or none"
             )
         return _validate_foreign(foreign, release)
-    if not arguments or release is not None:
-        raise ValueError("give a recipe; --for VERSION goes with --foreign FILE")
+    if not arguments:
+        raise ValueError("give a recipe, or --foreign FILE")
     resolved = config_of([*arguments, *([f"backend.name={backend}"] if backend else [])])
     name = resolved.config.backend.name
+    if release is not None and name != "verl":
+        raise ValueError(f"--for {release} is a release of verl; give --backend verl, or leave it out")
     if name == "native":
         console.answer({"ok": True}, "ok")
         return Code.DONE
     from gradus.train.backends.settings import check, differences, found, told
-    from gradus.train.backends.verl_settings import ON_CPU, overrides
+    from gradus.train.backends.verl_keys import in_release
+    from gradus.train.backends.verl_settings import ON_CPU, VERSION, as_words, settings_of
+    from gradus.train.backends.verl_told import release_of
 
     check(resolved, name)
     lines = differences(resolved.config, name)
@@ -79,10 +84,18 @@ def validate(
     }
     text = ["ok; what is not as in a native run:", *lines, *said]
     if name == "verl":
-        facts["overrides"] = without_secrets(overrides(resolved.config))
-        facts["environment"] = dict(ON_CPU) if resolved.config.model.device == "cpu" else {}
+        is_cpu, wanted = resolved.config.model.device == "cpu", release_of(release or VERSION)
+        if is_cpu and wanted != release_of(VERSION):
+            raise ValueError(
+                f"model.device=cpu needs verl {VERSION}; leave --for {release} out, or set model.device=auto"
+            )
+        settings, lacking = in_release(settings_of(resolved.config), wanted)
+        facts["overrides"], facts["not_told"] = without_secrets(as_words(settings)), lacking
+        facts["environment"] = dict(ON_CPU) if is_cpu else {}
+        text += lacking
         around = "".join(f"{key}={value} " for key, value in facts["environment"].items())
-        text += [f"arguments of {around}python -m verl.trainer.main_ppo:", *facts["overrides"]]
+        of = f", verl {release}" if release else ""
+        text += [f"arguments of {around}python -m verl.trainer.main_ppo{of}:", *facts["overrides"]]
     console.answer(facts, "\n".join(text))
     return Code.DONE
 

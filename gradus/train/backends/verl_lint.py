@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
+from gradus.train.backends.verl_keys import known, nearest
 from gradus.train.backends.verl_settings import VERSION, A
 from gradus.train.backends.verl_told import Facts, Finding, Level, Told
 
@@ -84,6 +85,14 @@ def _unknown_keys(told: Told, facts: Facts) -> Said:
         for key, value in told.below(prefix).items():
             if told.version >= since:
                 yield "error", f"{key}={value} is no setting of this release; {remedy}"
+    names = known(told.version) or frozenset()
+    for key in told.given if names else ():
+        is_said = key.startswith(tuple(prefix for prefix, since, _ in REMOVED if told.version >= since))
+        if key in told.added or key in names or is_said or "$" in key or _is_elsewhere(key):
+            continue
+        meant = nearest(key, told.version)
+        remedy = f"did you mean {meant}?" if meant else f"write +{key} if it is meant to be added"
+        yield "error", f"{told.shown(key)} is no setting of this release; {remedy}"
     if told.version >= (0, 9):
         manager = "reward.reward_manager.name"
         if told[manager] in ("batch", "prime"):
@@ -94,6 +103,11 @@ def _unknown_keys(told: Told, facts: Facts) -> Said:
         rounds = "algorithm.filter_groups.max_num_gen_batches"
         if told.number(rounds):
             yield "error", f"{told.shown(rounds)} is ignored since verl 0.9; write max_inflight_gen_batches"
+
+
+def _is_elsewhere(key: str) -> bool:
+    """Whether another rule says it, since rewards have moved between releases; or Hydra or Megatron's own tree has it."""
+    return key.startswith(("hydra.", *MOVED, *(f"reward.{prefix}" for prefix in MOVED))) or "megatron" in key
 
 
 def _divergence(told: Told, facts: Facts) -> Said:

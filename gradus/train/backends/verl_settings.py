@@ -71,7 +71,12 @@ class Place:
 
 def overrides(config: Config, place: Place | None = None) -> list[str]:
     """Arguments of ``python -m verl.trainer.main_ppo``, in Hydra's language."""
-    return [f"{key}={hydra_value(value)}" for key, value in settings_of(config, place).items()]
+    return as_words(settings_of(config, place))
+
+
+def as_words(settings: Mapping[str, Any]) -> list[str]:
+    """Settings in Hydra's language, one argument each."""
+    return [f"{key}={hydra_value(value)}" for key, value in settings.items()]
 
 
 def settings_of(config: Config, place: Place | None = None) -> dict[str, Any]:

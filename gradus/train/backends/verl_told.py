@@ -89,7 +89,9 @@ class Told:
 
     def __init__(self, settings: Mapping[str, Any], version: str = VERSION) -> None:
         self.given = {key.lstrip("+~"): value for key, value in settings.items()}
-        self.version = _release(version)
+        self.added = {key.lstrip("+~") for key in settings if key[:1] in "+~"}
+        """Keys that were added to verl's own, or taken away."""
+        self.version = release_of(version)
 
     def __getitem__(self, key: str) -> Any:
         return self.given.get(key, DEFAULTS.get(key))
@@ -108,7 +110,8 @@ class Told:
         return f"{key}={self[key]}"
 
 
-def _release(version: str) -> tuple[int, int]:
+def release_of(version: str) -> tuple[int, int]:
+    """``0.9.1`` → (0, 9). ValueError for what is no release, or one before 0.4."""
     parts = version.split(".")
     if len(parts) < 2 or not all(part.isdecimal() for part in parts[:2]) or (int(parts[0]), int(parts[1])) < (0, 4):
         raise ValueError(

@@ -44,6 +44,8 @@ FAULTS: list[tuple[str, str, dict[str, Any], Facts | None, str]] = [
     ("V-02", "error", {"trainer.use_legacy_worker_impl": "disable"}, None, "0.9.1"),
     ("V-02", "error", {"reward.reward_manager.name": "prime"}, None, "0.9.1"),
     ("V-02", "error", {"algorithm.filter_groups.max_num_gen_batches": 10}, None, "0.9.1"),
+    ("V-02", "error", {"trainer.total_training_step": 100}, None, "0.9.1"),
+    ("V-02", "error", {f"{A}.rollout.seed": 3}, None, "0.8.0"),
     ("V-03", "error", {"algorithm.kl_ctrl.kl_coef": 0.005}, None, "0.9.1"),
     ("V-03", "error", {f"{A}.actor.kl_loss_coef": 0.001}, None, "0.6.1"),
     ("V-03", "warning", {f"{A}.actor.use_kl_loss": True, "algorithm.use_kl_in_reward": True}, None, "0.9.1"),
@@ -83,6 +85,13 @@ def test_a_fault_is_found(rule, level, changes, facts, version):
     [
         ({"custom_reward_function.path": "reward.py", "reward.custom_reward_function.path": "absent"}, None, "0.8.0"),
         ({"algorithm.kl_ctrl.kl_coef": 0.01, "algorithm.use_kl_in_reward": True}, None, "0.9.1"),
+        ({"+trainer.mine": 1, f"{A}.actor.megatron.param_offload": True, f"{A}.rollout.seed": 3}, None, "0.9.1"),
+        (
+            {"trainer.any": 1, "reward.custom_reward_function.path": "absent", "custom_reward_function.path": "x"},
+            None,
+            "0.5.0",
+        ),
+        ({"hydra.run.dir": "logs"}, None, "0.9.1"),
         ({f"{A}.actor.kl_loss_coef": 0.0}, None, "0.9.1"),
         ({f"{A}.model.lora_rank": 8, f"{A}.actor.checkpoint.save_contents": ["model"]}, None, "0.9.1"),
         ({"data.shuffle": False, "data.dataloader_num_workers": 0}, Facts(is_planned=True), "0.9.1"),
@@ -94,6 +103,19 @@ def test_a_fault_is_found(rule, level, changes, facts, version):
 )
 def test_what_takes_effect_is_left_alone(changes, facts, version):
     assert said(changes, facts, version) == []
+
+
+@pytest.mark.parametrize(
+    ("key", "meant"),
+    [
+        ("trainer.total_training_step", "did you mean trainer.total_training_steps?"),
+        (f"{A}.filter_overlong_prompts", "did you mean data.filter_overlong_prompts?"),
+        ("zzz.qqq", "write +zzz.qqq if it is meant to be added"),
+    ],
+)
+def test_a_key_that_no_release_knows_is_answered_with_the_one_that_was_meant(key, meant):
+    (finding,) = lint({**QUIET, key: 1}, version="0.8.0")
+    assert finding.text.endswith(f"is no setting of this release; {meant}")
 
 
 @pytest.mark.parametrize("version", ["9", "0.3.1", "new"])

@@ -14,6 +14,7 @@ from gradus.config import Config
 from gradus.recipe import resolve, shipped
 from gradus.train.backends.image import Refused, Sets, missing
 from gradus.train.backends.verl_check import IMAGES, check, differences
+from gradus.train.backends.verl_keys import in_release, known
 from gradus.train.backends.verl_settings import VERSION, Place, hydra_value, overrides, save_every, settings_of
 
 TASKS = {"countdown": {"max_numbers": 3}}
@@ -216,6 +217,42 @@ def test_every_recipe_translates_or_says_why_not(name):
     assert settings_of(resolved.config)[f"{A}.rollout.n"] == resolved.config.sampling.group_size
 
 
+PRESETS = ("grpo", "dr_grpo", "gspo", "cispo", "rloo")
+
+
+@pytest.mark.parametrize("release", [(0, 6), (0, 7), (0, 8), (0, 9)], ids=str)
+def test_each_release_is_told_in_its_own_words(release):
+    """Every key without a ``+`` is a name that the release has, and none with one is."""
+    names = known(release)
+    assert names is not None and len(names) > 500
+    for recipe in ("gsm8k_qwen25_3b", "countdown_nano", "economy_qwen25_7b_lora"):
+        for preset in PRESETS:
+            config = resolve([recipe], [f"algorithm.name={preset}", "algorithm.keep_flat_groups=true"]).config
+            if preset == "cispo" and release < (0, 7):
+                with pytest.raises(ValueError, match=r"cispo has no loss in verl before 0\.7"):
+                    in_release(settings_of(config), release)
+                continue
+            told, lines = in_release(settings_of(config), release)
+            assert [key for key in told if not key.startswith("+") and key not in names] == []
+            assert [key for key in told if key.startswith("+") and key[1:] in names] == []
+            assert bool(lines) == (release < (0, 9))
+            prefix = "" if release < (0, 7) else "reward."
+            assert told[f"{prefix}custom_reward_function.name"] == "compute_score"
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (["--backend", "verl", "--for", "0.5"], "a recipe cannot be written for verl 0.5; give a release from 0.6 on"),
+        (["--backend", "verl", "--for", "0.8", "model.device=cpu"], "model.device=cpu needs verl 0.9.1"),
+        (["--for", "0.8"], "--for 0.8 is a release of verl; give --backend verl"),
+    ],
+)
+def test_a_release_that_cannot_be_written_for_is_refused(arguments, words, capfd):
+    assert cli.run(["config", "validate", "gsm8k_qwen25_3b", *arguments]) == 2
+    assert words in capfd.readouterr().err
+
+
 def test_the_command_line_prints_what_verl_is_told(capfd):
     assert cli.run(["--json", "config", "validate", "gsm8k_qwen25_3b", "--backend", "verl"]) == 0
     found = json.loads(capfd.readouterr().out)
@@ -241,3 +278,11 @@ def test_verl_takes_every_key():
         assert found.actor_rollout_ref.rollout.n == config.sampling.group_size
         tasks = found.reward.custom_reward_function.reward_kwargs.tasks
         assert json.loads(tasks) == json.loads(json.dumps({name: dict(o) for name, o in config.tasks.items()}))
+
+
+def test_the_names_of_the_installed_release_are_those_of_the_file():
+    verl = pytest.importorskip("verl", reason="verl is not installed")
+    from docs.make_verl_keys import with_release
+
+    found = with_release({}, "0.9", Path(verl.__file__).parent.parent)
+    assert set(found) == known((0, 9))
