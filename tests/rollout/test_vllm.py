@@ -24,10 +24,13 @@ from gradus.policy.logprobs import completion_logprobs
 from gradus.rollout.engine import Request, Sampling, need_vllm
 from gradus.rollout.local import LocalEngine
 from gradus.rollout.vllm import VllmEngine
+from gradus.rundir import read_jsonl
+from gradus.tasks.base import TASKS
 from gradus.train.address import locate
 from gradus.types import Problem
-from tests.train.runs import config_of, metrics, run
+from tests.train.runs import config_of, metrics, run, start_of
 from tests.train.test_launchers import trained
+from tests.train.two_processes import pay_for_digits
 
 HAS_VLLM = importlib.util.find_spec("vllm") is not None
 needs_vllm = pytest.mark.skipif(not HAS_VLLM, reason="vLLM is not installed")
@@ -174,6 +177,35 @@ def test_a_run_samples_with_it_and_what_it_exports_loads_in_vllm(tmp_path, lora)
 
 @needs_vllm
 @pytest.mark.slow
+@pytest.mark.parametrize("lora", [None, {"rank": 4}], ids=["all weights", "lora"])
+def test_it_samples_for_trl_what_it_samples_natively(tmp_path, lora, monkeypatch):
+    """The same completions while the policies are the same: the first batch, and with it the first update."""
+    pytest.importorskip("trl")
+    from gradus.train.backends.trl import train
+
+    monkeypatch.setattr(TASKS["countdown"], "score", pay_for_digits)
+    folder = folder_of(tmp_path / "model")
+    changes: dict[str, Any] = {
+        "engine": {"name": "vllm", "batch_size": 16},
+        "sampling": {"max_prompt_tokens": 128},
+        "model": {"path": str(folder), "lora": lora},
+    }
+    run(config_of(folder, **changes, num_steps=2), tmp_path / "native")
+    for num_steps in (2, 3):  # and goes on
+        with start_of(
+            config_of(folder, **changes, num_steps=num_steps, backend={"name": "trl"}), tmp_path / "trl"
+        ) as start:
+            train(start)
+    ours, theirs = metrics(tmp_path / "native"), metrics(tmp_path / "trl")
+    assert [row["step"] for row in theirs] == [0, 1, 2, 3] and all(row["grad_norm"] > 0 for row in theirs[1:])
+    rows = [read_jsonl(tmp_path / name / "run/rollouts/step_000001.jsonl").rows for name in ("native", "trl")]
+    assert [row["completion"] for row in rows[0]] == [row["completion"] for row in rows[1]]
+    assert theirs[0]["evaluation/validation/solve_rate"] == ours[0]["evaluation/validation/solve_rate"]
+    assert theirs[1]["grad_norm"] == pytest.approx(ours[1]["grad_norm"], rel=1e-3)
+
+
+@needs_vllm
+@pytest.mark.slow
 @pytest.mark.parametrize(("strategy", "lora"), [("ddp", ""), ("fsdp2", ""), ("ddp", "{rank: 4}")])
 def test_of_several_processes_each_has_an_engine(tmp_path, strategy, lora):
     folder = folder_of(tmp_path / "model")
@@ -222,7 +254,7 @@ def alone(folder: Path, base: Path | None) -> list[list[int]]:
     ("changes", "words"),
     [
         ({"model": {"load_in_4bit": True, "lora": {}}}, "takes no weights that model.load_in_4bit=true has rounded"),
-        ({"backend": {"name": "trl"}}, "backend.name=trl has its own way to vLLM"),
+        ({"backend": {"name": "verl"}}, "backend.name=verl has its own way to vLLM"),
     ],
 )
 def test_what_it_cannot_do_is_refused(changes, words):

@@ -23,6 +23,7 @@ import math
 import os
 import time
 import warnings
+from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
@@ -35,12 +36,13 @@ from gradus.data.order import words
 from gradus.data.problems import Problems, load_problems
 from gradus.evaluation.run import Evaluator
 from gradus.policy.load import Policy
+from gradus.rollout.rollout import Timing
 from gradus.seeds import seed_of
 from gradus.train.backends.batches import steps_per_batch
 from gradus.train.backends.scoring import paid, scored
 from gradus.train.backends.trl_settings import arguments, differences
 from gradus.train.limits import check_space
-from gradus.train.loop import evaluate_now, evaluate_owed, evaluator_of, reference_of, stop_on_scoring_errors
+from gradus.train.loop import evaluate_now, evaluate_owed, evaluator_of, reference_of, sample, stop_on_scoring_errors
 from gradus.train.metrics import rollout_metrics
 from gradus.train.optimizer import Optimizer, learning_rate_at
 from gradus.train.records import rollout_rows
@@ -95,6 +97,7 @@ class Conductor:
         self.session = session
         self._evaluator = evaluator
         self.stepper = stepper
+        self._drawn: list[Problem] = []
         self._problems_B: list[Problem] = []
         self._prompts_B: list[tuple[int, ...]] = []
         self._groups: list[Group] = []
@@ -123,7 +126,7 @@ class Conductor:
         problems = state.curriculum.draw(state.step)
         if (line := words(state.curriculum, state.step)) is not None:
             session.info(line)
-        self._problems_B = [problems[place] for place in own for _ in range(num_each)]
+        self._drawn, self._problems_B = problems, [problems[place] for place in own for _ in range(num_each)]
         self._rollout_seconds = self._scoring_seconds = 0.0
         torch.manual_seed(seed_of("trl", config.seed, state.replay, state.step + 1))
 
@@ -146,7 +149,10 @@ class Conductor:
         self, sample: Callable[[list[list[int]]], tuple[list[list[int]], Any]], prompts: list[list[int]]
     ) -> Any:
         """Samples this process's completions, at most ``engine.batch_size`` at a time, without dropout. Each such part has
-        a seed by its place in the batch, whichever process it falls to. A signal ends it at once."""
+        a seed by its place in the batch, whichever process it falls to. A signal ends it at once. With ``engine.name=vllm``
+        it is gradus' own engine that samples, as in a native run."""
+        if self._has_engine:
+            return self._rolled_out(), None
         started, session, state = time.monotonic(), self.session, self.session.state
         model, width = self.sampler.model, session.config.engine.batch_size
         if session.config.backend.extra.get("use_vllm"):
@@ -174,8 +180,22 @@ class Conductor:
         self._rollout_seconds += time.monotonic() - started
         return tokens_B, logprobs_B
 
+    @property
+    def _has_engine(self) -> bool:
+        return self.session.config.engine.name == "vllm"
+
+    def _rolled_out(self) -> list[list[int]]:
+        """Samples and scores the whole batch as a native run does, and gives TRL this process's tokens."""
+        timing = Timing()
+        self._groups = sample(self.session, self._drawn, Counter(), timing)
+        self._rollout_seconds, self._scoring_seconds = timing.rollout_seconds, timing.scoring_seconds
+        own = [self._groups[place] for place in self._own_places()]
+        return [list(completion.tokens) for group in own for completion in group.completions]
+
     def reward(self, *, completion_ids: Sequence[Sequence[int]], **_: Any) -> list[float | None]:
         """The reward function that TRL calls: scores this process's completions, and keeps the groups of all."""
+        if self._has_engine:
+            return [paid(score) for place in self._own_places() for score in self._groups[place].scores]
         started, ranks = time.monotonic(), self.session.ranks
         parts = ranks.each(lambda: self._grouped(completion_ids))
         self._groups = [group for part in parts for group in part]

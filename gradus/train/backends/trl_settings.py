@@ -86,11 +86,12 @@ IMAGES: Mapping[str, Image] = {
     "sampling.max_tokens": Sets("max_completion_length"),
     "sampling.max_prompt_tokens": Ours(),
     "sampling.max_redraws": Refused("TRL never draws a group again", "remove it"),
-    "engine.name": Ours("completions are sampled by `generate` of transformers; evaluations by gradus' own sampler"),
-    "engine.batch_size": Ours(),
-    "engine.gpu_memory_frac": Refused(
-        "TRL has settings of its own for vLLM", "give vllm_gpu_memory_utilization in backend.extra"
+    "engine.name": Ours(
+        "local: completions are sampled by `generate` of transformers, evaluations by gradus' own sampler; vllm: both as in a "
+        "native run"
     ),
+    "engine.batch_size": Ours(),
+    "engine.gpu_memory_frac": Ours(),
     "engine.error_rate": Refused("TRL samples from the policy", "remove it"),
     "algorithm.name": Sets("loss_type", "scale_rewards", "importance_sampling_level"),
     "algorithm.advantage": Sets("scale_rewards", "reward_weights"),
@@ -175,9 +176,13 @@ def check(resolved: Resolved) -> None:
         ),
         *_refused_extra(config),
     ]
-    if config.engine.name != "local":
-        why, remedy = "it samples with `generate` of transformers, from the policy", "set engine.name=local"
-        found.append(cannot("trl", f"engine.name={config.engine.name}", why, remedy))
+    if config.engine.name == "scripted":
+        found.append(
+            cannot("trl", "engine.name=scripted", "it samples from the policy", "set engine.name=local, or vllm")
+        )
+    if config.engine.name == "vllm" and config.backend.extra.get("use_vllm"):
+        why, remedy = "engine.name=vllm samples already", "remove one of the two"
+        found.append(cannot("trl", "backend.extra.use_vllm", why, remedy))
     if found:
         raise ValueError("\n".join(found))
 
