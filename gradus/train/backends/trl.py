@@ -90,7 +90,7 @@ class Conductor:
     """What the trainer asks at each of its places: problems, prompts, scores, and what becomes of a finished step.
 
     Example:
-        conductor = Conductor(session, evaluator); trainer = make_trainer(conductor, ...); trainer.train()
+        conductor = Conductor(session, evaluator, Stepper(state.optimizer, state.policy))
     """
 
     def __init__(self, session: Session, evaluator: Evaluator, stepper: Stepper) -> None:
