@@ -11,6 +11,7 @@ import contextlib
 import datetime
 import importlib.util
 import os
+import time
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Literal
@@ -20,10 +21,13 @@ from gradus.config import Config
 from gradus.policy.packages import need_bitsandbytes
 from gradus.rollout.ranks import ALONE, Ranks
 from gradus.train.backends.batches import refused_microbatch
+from gradus.train.interrupt import catch_signals
 
 Strategy = Literal["ddp", "fsdp2", "zero2", "zero3"]
 PATIENCE = datetime.timedelta(hours=12)
 """How long a process waits for the others; one that has ended is noticed at once."""
+FIRST_SECONDS = 60.0
+"""How long a process waits for the first one to say why nothing can begin; then it says so itself."""
 _DEEPSPEED = "ACCELERATE_DEEPSPEED_"
 
 
@@ -217,8 +221,8 @@ def joined(config: Config, kind: str) -> Iterator[Launch]:
         launch = examine(config, kind)
         _need_packages(config, launch.strategy)
     except ValueError:
-        if os.environ.get("RANK", "0") != "0":
-            console.hush()  # the first process says the same
+        if os.environ.get("RANK", "0") != "0" and _first_has_spoken():
+            console.hush()  # it said the same
         raise
     if launch.ranks.size == 1:
         yield launch
@@ -250,6 +254,16 @@ def joined(config: Config, kind: str) -> Iterator[Launch]:
         yield launch
     finally:
         dist.destroy_process_group()
+
+
+def _first_has_spoken() -> bool:
+    """Waits until the launcher ends this process, which it does once the first one has ended with its message; ended
+    sooner, this process would have the first one ended before it could say anything."""
+    latest = time.monotonic() + FIRST_SECONDS
+    with catch_signals() as stop:
+        while not stop.signal_name and time.monotonic() < latest:
+            time.sleep(0.1)
+        return bool(stop.signal_name)
 
 
 def _number(environment: Mapping[str, str], name: str, default: int) -> int:

@@ -5,7 +5,10 @@ from __future__ import annotations
 import importlib.util
 import json
 import math
+import os
 import re
+import signal
+import threading
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +17,7 @@ import torch
 
 from gradus.config import Config
 from gradus.rundir import read_jsonl
+from gradus.train import launch
 from gradus.train.launch import examine, joined, refuse_several
 from tests.train.runs import bits, config_of, run, tiny
 from tests.train.two_processes import KINDS, learned, together
@@ -171,6 +175,24 @@ def test_a_plain_start_is_one_process():
 def test_the_launchers_file_names_the_strategy(environment, strategy):
     launch = examine(config(), "train", {**ACCELERATE, **environment})
     assert (launch.ranks.rank, launch.ranks.size, launch.local_rank, launch.strategy) == (1, 2, 1, strategy)
+
+
+def test_a_process_waits_for_the_first_one_to_say_why_nothing_begins(monkeypatch):
+    """A launcher ends all processes as soon as one ends; what the first one has to say would be lost."""
+    for name, value in ACCELERATE.items():
+        monkeypatch.setenv(name, value)
+    monkeypatch.setattr(launch, "FIRST_SECONDS", 0.3)
+    hushed: list[bool] = []
+    monkeypatch.setattr(launch.console, "hush", lambda: hushed.append(True))
+    refused = config(curriculum={"problems_per_step": 5})
+    with pytest.raises(ValueError, match="does not divide"), joined(refused, "train"):
+        pass
+    assert hushed == [], "nobody else has said it"
+    monkeypatch.setattr(launch, "FIRST_SECONDS", 60.0)
+    threading.Timer(0.3, os.kill, (os.getpid(), signal.SIGTERM)).start()
+    with pytest.raises(ValueError, match="does not divide"), joined(refused, "train"):
+        pass
+    assert hushed == [True], "the launcher has ended the first one"
 
 
 @pytest.mark.parametrize(
