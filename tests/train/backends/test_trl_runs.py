@@ -267,7 +267,7 @@ def test_a_scorer_that_raises_is_counted_and_its_sample_left_out(policy, tmp_pat
 
     config = config_of(policy, num_steps=2, scoring={"stop_error_frac": 0.5}, evaluation={"every_steps": None})
     monkeypatch.setattr(backend, "evaluate_owed", lambda *_: None)
-    monkeypatch.setattr(backend, "evaluate_now", lambda *_: {})
+    monkeypatch.setattr("gradus.train.backends.trl_conductor.evaluate_now", lambda *_: {})
     monkeypatch.setattr(TASKS["countdown"], "score", score)
     train(config, tmp_path)
     rows = runs.metrics(tmp_path)
