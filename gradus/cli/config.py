@@ -71,9 +71,8 @@ def validate(
         console.answer({"ok": True}, "ok")
         return Code.DONE
     from gradus.train.backends.settings import check, differences, found, told
-    from gradus.train.backends.verl_keys import in_release
-    from gradus.train.backends.verl_settings import ON_CPU, VERSION, as_words, settings_of
-    from gradus.train.backends.verl_told import release_of
+    from gradus.train.backends.verl_keys import own_run
+    from gradus.train.backends.verl_settings import as_words
 
     check(resolved, name)
     lines = differences(resolved.config, name)
@@ -84,16 +83,10 @@ def validate(
     }
     text = ["ok; what is not as in a native run:", *lines, *said]
     if name == "verl":
-        is_cpu, wanted = resolved.config.model.device == "cpu", release_of(release or VERSION)
-        if is_cpu and wanted != release_of(VERSION):
-            raise ValueError(
-                f"model.device=cpu needs verl {VERSION}; leave --for {release} out, or set model.device=auto"
-            )
-        settings, lacking = in_release(settings_of(resolved.config), wanted)
-        facts["overrides"], facts["not_told"] = without_secrets(as_words(settings)), lacking
-        facts["environment"] = dict(ON_CPU) if is_cpu else {}
+        settings, environment, lacking = own_run(resolved.config, release)
+        facts |= {"overrides": without_secrets(as_words(settings)), "not_told": lacking, "environment": environment}
         text += lacking
-        around = "".join(f"{key}={value} " for key, value in facts["environment"].items())
+        around = "".join(f"{key}={value} " for key, value in environment.items())
         of = f", verl {release}" if release else ""
         text += [f"arguments of {around}python -m verl.trainer.main_ppo{of}:", *facts["overrides"]]
     console.answer(facts, "\n".join(text))

@@ -146,12 +146,8 @@ def _trainer_class() -> type:
             return self._conductor.prompts(), None, {}
 
         def _generate_single_turn(self, prompt_ids: Any, *others: Any, **options: Any) -> Any:
-            generate, trained, sampler = (
-                super()._generate_single_turn,
-                self.model_wrapped,
-                self._conductor.sampler.model,
-            )
-            self.model_wrapped = sampler
+            generate, trained = super()._generate_single_turn, self.model_wrapped
+            self.model_wrapped = sampler = self._conductor.sampler.model
             try:
                 with attention(sampler, padded_attention(sampler)):
                     return self._conductor.sampled(lambda some: generate(some, *others, **options), prompt_ids)
@@ -188,8 +184,8 @@ def _trainer_class() -> type:
 
 @contextlib.contextmanager
 def _without_launcher() -> Iterator[None]:
-    """TRL's accelerate knows of several processes, and of nothing else that a launcher's file says: `train/launch.py` has
-    read it, and would be done a second time by accelerate (sharding, autocast, accumulation)."""
+    """Hides what a launcher's file says: `train/launch.py` has read it and gradus does it, so that accelerate must not do
+    it again (sharding, autocast, accumulation). That there are several processes accelerate still sees."""
     names = [name for name in os.environ if name.startswith(("ACCELERATE_", "FSDP_"))]
     before = {name: os.environ.pop(name) for name in names}
     try:

@@ -11,7 +11,9 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
-from gradus.train.backends.verl_settings import A
+from gradus.config import Config
+from gradus.train.backends.verl_settings import ON_CPU, VERSION, A, settings_of
+from gradus.train.backends.verl_told import release_of
 
 FILE = Path(__file__).with_name("verl_keys.txt")
 OLDEST = (0, 6)
@@ -44,6 +46,20 @@ def nearest(key: str, release: tuple[int, int]) -> str | None:
     ends = sorted(name for name in names if name.endswith(f".{key.rpartition('.')[2]}"))
     close = difflib.get_close_matches(key, sorted(names), n=1, cutoff=0.85)
     return close[0] if close else ends[0] if len(ends) == 1 else None
+
+
+def own_run(config: Config, version: str | None = None) -> tuple[dict[str, Any], dict[str, str], list[str]]:
+    """(settings, environment, what cannot be told) of a verl run that the user starts, with a release of verl (None: the
+    tested one). ValueError as `in_release`, and for an older release on a CPU.
+
+    Example:
+        settings, environment, lacking = own_run(config, "0.8")
+    """
+    release, is_cpu = release_of(version or VERSION), config.model.device == "cpu"
+    if is_cpu and release != release_of(VERSION):
+        raise ValueError(f"model.device=cpu needs verl {VERSION}; leave --for {version} out, or set model.device=auto")
+    settings, lacking = in_release(settings_of(config), release)
+    return settings, dict(ON_CPU) if is_cpu else {}, lacking
 
 
 def in_release(settings: Mapping[str, Any], release: tuple[int, int]) -> tuple[dict[str, Any], list[str]]:
